@@ -1,0 +1,47 @@
+"""kd: knowledge distillation when modalities are missing.
+
+Names are imported when first used, so that `import kd` and `kd --help` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd.data import load_source as load_source
+    from kd.data import masks as masks
+    from kd.data.module import DataModule as DataModule
+    from kd.distill.loss import Edge as Edge
+    from kd.distill.module import Distiller as Distiller
+    from kd.models.classifier import Classifier as Classifier
+    from kd.networks import classifier as classifier
+    from kd.objectives.response import KL as KL
+    from kd.types import Batch as Batch
+    from kd.types import Output as Output
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Batch": "kd.types",
+    "Classifier": "kd.models.classifier",
+    "DataModule": "kd.data.module",
+    "Distiller": "kd.distill.module",
+    "Edge": "kd.distill.loss",
+    "KL": "kd.objectives.response",
+    "Output": "kd.types",
+    "classifier": "kd.networks",
+    "load_source": "kd.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    if name == "masks":
+        return importlib.import_module("kd.data.masks")
+    raise AttributeError(f"module 'kd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS, "masks"]

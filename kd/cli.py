@@ -1,0 +1,316 @@
+"""The `kd` command: verbs, what they print, and exit codes (0 done, 1 our fault, 2 the user's input).
+
+Standard output is the result (`json=true` for machines); progress and errors go to standard error. Imports that
+cost time stand inside the verbs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kd.errors import ConfigError, KDError
+from kd.registry import Registry, suggest
+
+if TYPE_CHECKING:
+    from kd.config import Study
+
+HELP = """\
+kd: knowledge distillation when modalities are missing
+
+  kd run CONFIG [key=value ...]      train the graph, evaluate every subset, compress, report
+  kd check CONFIG [key=value ...]    name every fault of a config at once; run nothing
+  kd report RUN                      write the report of a finished run again
+  kd data list | describe NAME       data sets: modalities, widths, classes, licence
+  kd mask show CONFIG [seed=0]       who sees what under the config's mask
+  kd list KIND                       sources, mechanisms, encoders, fusions, objectives,
+                                     optimizers, schedules, passes
+  kd show RUN [why=OTHER]            a run's record; with why=, which ingredient differs
+
+  key=value sets any field of the config: seeds=20, edges.fou.weight=2; json=true prints JSON.
+  Runs are kept in $KD_RUNS (default ./runs); shipped data are found beside the code or under $KD_HOME.
+  Exit status: 0 done, 1 our fault, 2 your input.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        from kd import __version__
+
+        print(f"kd {__version__}")
+        return 0
+    verb, *rest = words
+    if {"-h", "--help"} & set(rest):
+        print(HELP, end="")
+        return 0
+    try:
+        if verb not in VERBS:
+            raise ConfigError(f"kd {verb}: unknown verb; {suggest(verb, VERBS)}")
+        return VERBS[verb](rest)
+    except KDError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _arguments(words: Sequence[str], verb: str, what: str) -> tuple[str, list[str], bool]:
+    parser = argparse.ArgumentParser(prog=f"kd {verb}", add_help=False, exit_on_error=False)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("overrides", nargs="*")
+    try:
+        parsed, unknown = parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"kd {verb}: {error}") from None
+    if unknown:
+        raise ConfigError(f"kd {verb}: unknown option {unknown[0]!r}; settings are written key=value, e.g. seeds=20")
+    if parsed.name is None or "=" in parsed.name:
+        raise ConfigError(f"kd {verb}: expected {what}, as in: kd {verb} {what.split(',')[0].upper().split()[-1]}")
+    as_json = "json=true" in parsed.overrides
+    return parsed.name, [word for word in parsed.overrides if not word.startswith("json=")], as_json
+
+
+def _settings(words: Sequence[str], known: Mapping[str, str], verb: str) -> dict[str, str]:
+    found = dict(known)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in known:
+            raise ConfigError(f"kd {verb}: {word!r} is not a setting; {suggest(key, [f'{name}=' for name in known])}")
+        found[key] = value
+    return found
+
+
+def _study(words: Sequence[str], verb: str) -> tuple[Study, str, bool]:
+    from kd.config import load
+
+    path, overrides, as_json = _arguments(words, verb, "a config")
+    return load(path, overrides), path, as_json
+
+
+def check(words: Sequence[str]) -> int:
+    """Name every fault of a config."""
+    study, path, as_json = _study(words, "check")
+    from kd.study import faults
+
+    found = faults(study)
+    if as_json:
+        print(json.dumps({"config": path, "faults": found}))
+    for fault in found if not as_json else []:
+        print(f"{path}: {fault}", file=sys.stderr)
+    if not found and not as_json:
+        fits = len(study.nodes) * study.seeds
+        print(f"{path}: no fault found; {len(study.nodes)} nodes x {study.seeds} seeds = {fits} trainings")
+    return 2 if found else 0
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a study and name its report."""
+    study, path, as_json = _study(words, "run")
+    from kd.progress import Screen
+    from kd.study import run as run_study
+
+    with Screen() as screen:
+        folder = run_study(study, source_file=path, listener=screen)
+    if as_json:
+        print((folder / "record.json").read_text(), end="")
+        return 0
+    _print_summary(folder)
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def _print_summary(folder: Any) -> None:
+    import pandas as pd
+
+    summary = pd.read_parquet(folder / "summary.parquet")
+    print(
+        f"{'node':24} {'stage':8} {'on':9} {summary.metric.iloc[0]:>9}  95% interval over {summary.seeds.max()} seeds"
+    )
+    for row in summary.itertuples():
+        print(f"{row.node:24} {row.stage:8} {row.what:9} {row.mean:9.4f}  [{row.low:.4f}, {row.high:.4f}]")
+
+
+def report(words: Sequence[str]) -> int:
+    """Write the report of a finished run again."""
+    name, _, _ = _arguments(words, "report", "a run")
+    from kd.report.page import write_report
+
+    print(f"report: {write_report(_find(name))}")
+    return 0
+
+
+def data(words: Sequence[str]) -> int:
+    """List data sets, or describe one."""
+    action, rest, as_json = _arguments(words, "data", "list or describe, list")
+    from kd.data import SOURCES
+
+    if action == "list":
+        return _print_registry(SOURCES, as_json)
+    if action != "describe" or not rest:
+        raise ConfigError("kd data: expected `kd data list` or `kd data describe NAME`")
+    from kd.config import merge
+    from kd.data import load_source
+
+    pairs = dict(word.split("=", 1) for word in rest[1:] if "=" in word)
+    source = load_source(**merge({"name": rest[0]}, {key: json.loads(value) for key, value in pairs.items()}))
+    facts = {
+        "name": source.name,
+        "rows": len(source),
+        "task": source.task,
+        "classes": source.classes,
+        "modalities": {name: list(shape) for name, shape in source.shapes.items()},
+        "observed": {
+            m: float(share) for m, share in zip(source.modalities, source.observed.float().mean(0), strict=True)
+        },
+        "fingerprint": source.fingerprint,
+        **source.card,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return 0
+    for key, value in facts.items():
+        print(
+            f"{key:12} {value if not isinstance(value, Mapping) else ', '.join(f'{k} {v}' for k, v in value.items())}"
+        )
+    return 0
+
+
+def mask(words: Sequence[str]) -> int:
+    """Show who sees what under a config's mask."""
+    action, rest, as_json = _arguments(words, "mask", "show")
+    if action != "show" or not rest:
+        raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]`")
+    from collections import Counter
+
+    from kd.config import load
+    from kd.data.masks import draw
+    from kd.data.splits import split
+    from kd.study import load as load_data
+
+    settings = [word for word in rest[1:] if word.startswith("seed=")]
+    seed = int(_settings(settings, {"seed": "0"}, "mask show")["seed"])
+    study = load(rest[0], [word for word in rest[1:] if word not in settings])
+    source = load_data(study)
+    rows = split(source, test=study.split.test, validation=study.split.validation, seed=study.split.seed)
+    drawn = draw(source, rows, study.mask, seed)
+    available = drawn.available(source)[rows.train]
+    counts = Counter(
+        "+".join(m for m, kept in zip(source.modalities, row, strict=True) if kept) or "nothing"
+        for row in available.tolist()
+    )
+    if as_json:
+        print(json.dumps({"fingerprint": drawn.fingerprint, "patterns": counts}))
+        return 0
+    for pattern, count in counts.most_common():
+        print(f"{pattern:32} {count:6}  {'#' * round(50 * count / len(available))}")
+    return 0
+
+
+def _registries() -> dict[str, Registry]:
+    from kd.compress import PASSES
+    from kd.data import MECHANISMS, SOURCES
+    from kd.distill import OPTIMIZERS, SCHEDULES
+    from kd.models import ENCODERS, FUSIONS
+    from kd.objectives import OBJECTIVES
+
+    return {
+        "sources": SOURCES,
+        "mechanisms": MECHANISMS,
+        "encoders": ENCODERS,
+        "fusions": FUSIONS,
+        "objectives": OBJECTIVES,
+        "optimizers": OPTIMIZERS,
+        "schedules": SCHEDULES,
+        "passes": PASSES,
+    }
+
+
+def list_parts(words: Sequence[str]) -> int:
+    """Print a registry, a line each: name first, one sentence, source."""
+    tables = _registries()
+    kind, _, as_json = _arguments(words, "list", "a kind: " + ", ".join(tables))
+    if kind not in tables:
+        raise ConfigError(f"kd list: unknown kind {kind!r}; {suggest(kind, tables)}")
+    return _print_registry(tables[kind], as_json)
+
+
+def _print_registry(table: Registry, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({name: {"sentence": e.sentence, "source": e.source} for name, e in table.items()}))
+        return 0
+    for name, entry in table.items():
+        print(f"{name:16} {entry.sentence} ({entry.source})")
+    return 0
+
+
+def show(words: Sequence[str]) -> int:
+    """Print a run's record, or which ingredient of its address differs from another's."""
+    name, rest, as_json = _arguments(words, "show", "a run")
+    from dataclasses import asdict
+
+    from kd.record import load_record
+
+    other = _settings(rest, {"why": ""}, "show")["why"]
+    record = load_record(_find(name))
+    if not other:
+        print(json.dumps(asdict(record), indent=None if as_json else 1, sort_keys=True))
+        return 0
+    differences = differing(record.config, load_record(_find(other)).config)
+    if as_json:
+        print(json.dumps(differences))
+        return 0
+    for field, (one, two) in differences.items():
+        print(f"{field}: {one!r} there: {two!r}")
+    if not differences:
+        print("the same ingredients")
+    return 0
+
+
+def differing(one: Any, two: Any, where: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return dotted field -> both values, for every leaf of two addresses that differs."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted({*one, *two}):
+            found |= differing(one.get(key), two.get(key), f"{where}.{key}" if where else str(key))
+        return found
+    return {} if one == two else {where: (one, two)}
+
+
+def _find(name: str) -> Any:
+    """Return the folder of a run named by its path or by the start of its id."""
+    from pathlib import Path
+
+    from kd.errors import RecordError
+    from kd.record import runs_root
+
+    if (Path(name) / "record.json").exists():
+        return Path(name)
+    matches = sorted(path.parent for path in runs_root().glob(f"*/{name}*/record.json"))
+    if len(matches) != 1:
+        found = "no run" if not matches else f"{len(matches)} runs"
+        raise RecordError(f"{name}: {found} of this name in {runs_root()}; give a folder or more of the id")
+    return matches[0]
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "run": run,
+    "check": check,
+    "report": report,
+    "data": data,
+    "mask": mask,
+    "list": list_parts,
+    "show": show,
+}

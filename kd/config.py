@@ -1,0 +1,259 @@
+"""The configuration: dataclasses are the single schema, YAML files are merged into them, all faults are told at once.
+
+A file may `use:` fragments; they are merged in order, then the file itself, then `key=value` from the command line. A
+part (`{name: ...}`) whose name changes is replaced whole, so that no argument of the old one lingers.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kd.errors import ConfigError
+from kd.registry import fits, suggest
+
+Part = dict[str, Any]
+"""`{name: ..., argument: ...}`; the factory's signature is its schema."""
+
+
+@dataclass
+class Split:
+    """How rows are divided, stratified by label, groups kept whole."""
+
+    test: float = 0.25
+    """Share of rows that only the final evaluation sees."""
+    validation: float = 0.1
+    """Share of rows that choose checkpoints; their labels are labels and their number is stated."""
+    seed: int = 0
+
+
+@dataclass
+class Node:
+    """One model of the graph and how it is trained."""
+
+    sees: list[str]
+    """Modalities it takes as input."""
+    rows: Literal["any", "complete"] = "any"
+    """Training rows: with at least one modality it sees, or with every modality of the data."""
+    drop: float = 0.0
+    """Probability in [0, 1) that an available modality is hidden in training; one always stays."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """width, encoder, encoders, fusion: keyword arguments of `kd.Classifier`."""
+    init: str | None = None
+    """Node whose weights it starts from, instead of random ones."""
+    supervised: float = 1.0
+    """Weight of the labels' own loss; 1 in KDD 2020, whatever the edges weigh."""
+    steps: int = 400
+    """Optimiser steps: the same for every method compared."""
+    validate_every: int = 20
+    """Steps between two looks at the validation rows; `steps` is a multiple of it."""
+    batch_size: int = 32
+    optimizer: Part = field(default_factory=lambda: {"name": "adam"})
+    schedule: Part = field(default_factory=lambda: {"name": "constant"})
+    select: Literal["complete", "subsets", "last"] = "complete"
+    """Weights kept: best validation score on complete rows, on the mean over all subsets, or simply the last."""
+
+
+@dataclass
+class Edge:
+    """A teacher's soft labels for a student."""
+
+    teacher: str
+    student: str
+    loss: Part = field(default_factory=lambda: {"name": "kl"})
+    weight: float = 1.0
+    view: Literal["own", "full"] = "own"
+    """`full`: the student itself, seeing everything, gradient stopped, teaches its masked view."""
+    when: Literal["all", "any"] = "all"
+    """Rows on which the teacher counts: those with all, or any, of the modalities it sees."""
+    cache: bool = True
+    """Compute the teacher's outputs once; exact where sources do not augment."""
+
+
+@dataclass
+class Ensemble:
+    """A late fusion of trained nodes; trains nothing."""
+
+    members: list[str]
+    combine: Literal["product", "mean"] = "product"
+    """Normalised product, or mean, of the probabilities of the members that can answer."""
+
+
+@dataclass
+class Contrast:
+    """A declared comparison of two nodes or ensembles."""
+
+    method: str
+    baseline: str
+    over: Literal["complete", "subsets"] = "complete"
+    """Complete test rows, or the mean over the subsets that both can answer."""
+
+
+@dataclass
+class Compression:
+    """What is made small, and how."""
+
+    student: str
+    """Node to compress."""
+    passes: dict[str, Part]
+    """Stage -> pass, applied in this order."""
+
+
+@dataclass
+class Study:
+    """A run: data, mask, a graph of nodes and edges, what is compared, what is compressed."""
+
+    data: Part
+    nodes: dict[str, Node]
+    edges: dict[str, Edge] = field(default_factory=dict)
+    mask: Part = field(default_factory=lambda: {"name": "complete"})
+    """Mechanism that hides modalities of training rows."""
+    split: Split = field(default_factory=Split)
+    seeds: int = 5
+    """Replicates: mask, initialisation, order and noise are redrawn in each; the split stays."""
+    first_seed: int = 0
+    class_weight: list[float] | None = None
+    ensembles: dict[str, Ensemble] = field(default_factory=dict)
+    contrasts: dict[str, Contrast] = field(default_factory=dict)
+    margin: float = 0.01
+    """A difference inside plus or minus this, with its whole interval, is a tie."""
+    compress: Compression | None = None
+    threads: int = 1
+    """Threads of one fit; part of what decides a result's bits."""
+    title: str = ""
+
+
+T = TypeVar("T")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a config file, merge what it uses and the overrides, check the schema, and return the study.
+
+    Args:
+        path: YAML file.
+        overrides: dotted `key=value`, values as YAML.
+
+    Raises:
+        ConfigError: every fault at once, each naming its field and the fix.
+    """
+    merged = read(Path(path))
+    for override in overrides:
+        if "=" not in override or override.startswith("-"):
+            raise ConfigError(f"{override!r}: expected key=value, e.g. seeds=20 or edges.fou.weight=2")
+    try:
+        dotted = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"command line: {error}") from None
+    merged = merge(merged, typing.cast("dict[str, Any]", dotted))
+    return parse(merged, source=str(path))
+
+
+def parse(tree: Mapping[str, Any], source: str = "") -> Study:
+    """Turn a plain mapping into a study; `defaults` fills in for every node."""
+    tree = dict(tree)
+    defaults = tree.pop("defaults", None) or {}
+    nodes = tree.get("nodes")
+    if isinstance(nodes, Mapping) and isinstance(defaults, Mapping):
+        tree["nodes"] = {k: merge(defaults, v) if isinstance(v, Mapping) else v for k, v in nodes.items()}
+    found = schema_faults(Study, tree, "")
+    if found:
+        raise ConfigError(found, source)
+    return _build(Study, tree)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read one YAML file and everything it uses, merged in order."""
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config; see configs/ for those we ship") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
+    except Exception as error:  # a YAML scanner's errors share no base class with OmegaConf's
+        raise ConfigError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(tree).__name__}")
+    own = {str(key): value for key, value in tree.items()}
+    used = own.pop("use", [])
+    merged: dict[str, Any] = {}
+    for name in [used] if isinstance(used, str) else used:
+        merged = merge(merged, read(path.parent / name))
+    return merge(merged, own)
+
+
+def merge(below: Any, above: Any) -> Any:
+    """Merge two plain trees; mappings by key, everything else replaced, a part whose name changed replaced whole.
+
+    >>> merge({"f": {"name": "attention", "heads": 4}}, {"f": {"name": "mean"}})
+    {'f': {'name': 'mean'}}
+    """
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    if "name" in above and above["name"] != below.get("name", above["name"]):
+        return dict(above)
+    return {**below, **{key: merge(below[key], value) if key in below else value for key, value in above.items()}}
+
+
+def schema_faults(schema: type, tree: Any, where: str) -> list[str]:
+    """Return one sentence for every unknown key, missing key and ill-typed value below `where`."""
+    if not isinstance(tree, Mapping):
+        return [f"{where or 'config'}: expected a mapping, got {tree!r}"]
+    hints = typing.get_type_hints(schema)
+    prefix = f"{where}." if where else ""
+    found = [f"{prefix}{key}: unknown key; {suggest(str(key), hints)}" for key in tree if key not in hints]
+    for item in fields(schema):
+        if item.name in tree:
+            found += _value_faults(hints[item.name], tree[item.name], prefix + item.name)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            found.append(f"{prefix}{item.name}: required key is missing")
+    return found
+
+
+def _value_faults(hint: Any, value: Any, where: str) -> list[str]:
+    nested, by_name = _schemas(hint)
+    if nested is not None and value is not None:
+        return schema_faults(nested, value, where)
+    if by_name is not None:
+        if not isinstance(value, Mapping):
+            return [f"{where}: expected a mapping by name, got {value!r}"]
+        inner = by_name
+        return [fault for key, item in value.items() for fault in schema_faults(inner, item, f"{where}.{key}")]
+    return [] if fits(value, hint) else [f"{where}: expected {describe(hint)}, got {value!r}"]
+
+
+def describe(hint: Any) -> str:
+    """Spell a type hint for a person."""
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _build(schema: type[T], tree: Mapping[str, Any]) -> T:
+    hints = typing.get_type_hints(schema)
+    return schema(**{key: _value(hints[key], value) for key, value in tree.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    nested, by_name = _schemas(hint)
+    if nested is not None and value is not None:
+        return _build(nested, value)
+    if by_name is not None:
+        return {key: _build(by_name, item) for key, item in value.items()}
+    return value
+
+
+def _schemas(hint: Any) -> tuple[type | None, type | None]:
+    """Return the dataclass a value of this type is parsed as, or the one that a mapping's values are."""
+    if is_dataclass(hint):
+        return typing.cast(type, hint), None
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is dict:
+        return None, typing.cast(type, arguments[1]) if is_dataclass(arguments[1]) else None
+    nested = next((option for option in arguments if is_dataclass(option)), None)
+    return typing.cast("type | None", nested), None

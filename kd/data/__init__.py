@@ -1,0 +1,81 @@
+"""Sources, splits and availability masks: what a model is shown, and which rows it may be shown."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kd.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from kd.data.audit import Audit as Audit
+    from kd.data.masks import Mask as Mask
+    from kd.data.masks import MaskRequest as MaskRequest
+    from kd.data.masks import draw as draw
+    from kd.data.module import DataModule as DataModule
+    from kd.data.source import Source as Source
+    from kd.data.splits import Split as Split
+    from kd.data.splits import split as split
+
+SOURCES = Registry(
+    "source",
+    {
+        "mfeat": Entry(
+            "kd.data.mfeat:mfeat",
+            "2000 handwritten digits in six feature views (76, 216, 64, 240, 47, 6)",
+            "UCI Multiple Features, CC BY 4.0, doi:10.24432/C5HC70",
+        ),
+        "synthetic": Entry(
+            "kd.data.synthetic:synthetic",
+            "class-conditional Gaussians with shared and private features and a known Bayes accuracy",
+            "ours",
+        ),
+    },
+)
+
+MECHANISMS = Registry(
+    "mechanism",
+    {
+        "complete": Entry("kd.data.mechanisms:complete", "nothing is hidden", "ours"),
+        "mcar": Entry(
+            "kd.data.mechanisms:mcar",
+            "each modality is hidden completely at random, at least one stays",
+            "Rubin 1976, doi:10.1093/biomet/63.3.581",
+        ),
+        "severe": Entry(
+            "kd.data.mechanisms:severe",
+            "a few complete training rows, the rest with one modality each",
+            "Wang et al., KDD 2020, doi:10.1145/3394486.3403234",
+        ),
+    },
+)
+
+_LAZY = {
+    "Audit": "kd.data.audit",
+    "DataModule": "kd.data.module",
+    "Mask": "kd.data.masks",
+    "MaskRequest": "kd.data.masks",
+    "Source": "kd.data.source",
+    "Split": "kd.data.splits",
+    "draw": "kd.data.masks",
+    "split": "kd.data.splits",
+}
+
+
+def load_source(name: str, **arguments: Any) -> Source:
+    """Build a source by its name in `SOURCES`, with the keyword-only arguments of its factory.
+
+    Raises:
+        ConfigError: the name or an argument is unknown.
+        DataError: its files are missing or damaged.
+
+    >>> len(load_source("synthetic", rows=100))
+    100
+    """
+    return SOURCES.build({"name": name, **arguments})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

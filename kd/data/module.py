@@ -1,0 +1,196 @@
+"""Source, split and mask as a LightningDataModule whose order is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kd.data.masks import Mask, MaskRequest
+from kd.data.masks import complete as complete_mask
+from kd.data.source import Source
+from kd.data.splits import Split
+from kd.data.splits import split as split_rows
+from kd.errors import DataError, MaskError
+from kd.record import digest
+from kd.registry import suggest
+from kd.seeding import generator
+from kd.types import Batch
+
+Rows = Literal["any", "complete"]
+"""Training rows of a node: any modality it sees is available, or all modalities of the source are."""
+
+
+class BatchRows(Sampler[Tensor]):
+    """Yield row ids batch by batch; the order of epoch e is a function of (seed, e), so a resumed run repeats it.
+
+    Args:
+        ids: int64 rows to walk through, each once per epoch.
+        batch_size: rows per batch; the last one may be smaller.
+        seed: of the order; None walks in the order of `ids`.
+    """
+
+    def __init__(self, ids: Tensor, batch_size: int, seed: int | None) -> None:
+        self.ids, self.batch_size, self.seed = ids, batch_size, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each one, also on resuming."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.ids) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.seed is None:
+            yield from self.ids.split(self.batch_size)
+            return
+        order = torch.randperm(len(self.ids), generator=generator(self.seed, "order", self.epoch))
+        yield from self.ids[order].split(self.batch_size)
+
+
+class InMemoryRows(Dataset[Batch]):
+    """Whole batches from a source in memory: indexed by a list of row ids, never by one.
+
+    Args:
+        source: N rows.
+        available: bool [N, M], what each row may show.
+    """
+
+    def __init__(self, source: Source, available: Tensor) -> None:
+        self.source, self.available = source, available
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, rows: Sequence[int] | Tensor) -> Batch:
+        ids = torch.as_tensor(rows)
+        return self.source.batch(ids, self.available[ids])
+
+
+def loader(
+    source: Source, available: Tensor, ids: Tensor, *, batch_size: int = 32, seed: int | None = None
+) -> DataLoader[Batch]:
+    """Return a loader of whole batches over some rows, the last one partial.
+
+    Args:
+        available: bool [N, M], for all rows of the source.
+        ids: int64, the rows to walk through.
+        seed: of the order in each epoch; None keeps the order of `ids`.
+
+    Raises:
+        DataError: there is no row, or the batch size is below 1.
+    """
+    if len(ids) == 0 or batch_size < 1:
+        raise DataError(f"{source.name}: loader: {len(ids)} rows in batches of {batch_size}; give at least one of each")
+    return DataLoader(InMemoryRows(source, available), sampler=BatchRows(ids, batch_size, seed), batch_size=None)
+
+
+class DataModule(pl.LightningDataModule):
+    """A source, its split and its mask, for a plain `Trainer`.
+
+    The mask acts on training rows; validation and test batches show everything nature left.
+
+    Args:
+        source: validated here.
+        mask: drawn, or a request that is drawn for this source and split; None hides nothing.
+        split: by default `kd.data.split(source, seed=seed)`.
+        batch_size: rows per batch; the last one of an epoch is partial.
+        seed: of the order of training rows and of the default split.
+        rows: training rows, `any` with at least one modality available or `complete` with all.
+
+    Raises:
+        DataError: the source breaks a promise, or no training row is left.
+        MaskError: the mask is of another source or split.
+
+    >>> from kd.data import load_source, masks
+    >>> data = DataModule(load_source("synthetic", rows=400), mask=masks.severe(complete=20))
+    >>> len(data.rows_for(["m0"], "complete"))
+    20
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        mask: Mask | MaskRequest | None = None,
+        split: Split | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+        rows: Rows = "any",
+    ) -> None:
+        super().__init__()
+        self.source = source.validate()
+        self.split = split_rows(source, seed=seed) if split is None else split.validate(source)
+        self.batch_size, self.seed, self.rows = batch_size, seed, rows
+        request = complete_mask() if mask is None else mask
+        drawn = request.draw(source, self.split) if isinstance(request, MaskRequest) else request
+        self.mask = drawn.check(source, self.split)
+
+    @cached_property
+    def available(self) -> Tensor:
+        """What nature left and, in training rows, the mask keeps: bool [N, M]."""
+        return self.mask.available(self.source)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the source's modalities, in column order."""
+        return self.source.modalities
+
+    @property
+    def data_fingerprint(self) -> str:
+        """The sha256 of source and split."""
+        return digest([self.source.fingerprint, self.split.fingerprint])
+
+    @property
+    def mask_fingerprint(self) -> str:
+        """The sha256 of the mask."""
+        return self.mask.fingerprint
+
+    def rows_for(self, sees: Sequence[str], rows: Rows | None = None) -> Tensor:
+        """Return the training ids of a node, int64, ascending.
+
+        Args:
+            sees: the node's modalities.
+            rows: `any`: at least one of `sees` is available; `complete`: all modalities of the source are, whatever
+                the node sees. By default the module's own.
+
+        Raises:
+            DataError: a modality or the rule is unknown.
+        """
+        rule = self.rows if rows is None else rows
+        for name in sees:
+            if name not in self.source.inputs:
+                raise DataError(
+                    f"{self.source.name}: unknown modality {name!r}; {suggest(str(name), self.source.inputs)}"
+                )
+        available = self.available[self.split.train]
+        if rule == "complete":
+            return self.split.train[available.all(dim=1)]
+        if rule != "any":
+            raise DataError(
+                f"{self.source.name}: rows: unknown rule {rule!r}; {suggest(str(rule), ('any', 'complete'))}"
+            )
+        return self.split.train[available[:, [self.modalities.index(name) for name in sees]].any(dim=1)]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return training batches, shuffled by (seed, epoch), under the mask."""
+        ids = self.rows_for(self.modalities)
+        if len(ids) == 0:
+            raise MaskError(
+                f"{self.source.name}: no training row is {self.rows!r} under {self.mask.mechanism}; change one"
+            )
+        return loader(self.source, self.available, ids, batch_size=self.batch_size, seed=self.seed)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return validation batches in fixed order, everything observed present."""
+        return loader(self.source, self.source.observed, self.split.validation, batch_size=self.batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return test batches in fixed order, everything observed present."""
+        return loader(self.source, self.source.observed, self.split.test, batch_size=self.batch_size)

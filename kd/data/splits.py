@@ -1,0 +1,120 @@
+"""Which rows train, which choose, which test: fixed by a seed, stratified by class, groups kept whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from kd.data.source import Source
+from kd.errors import DataError, LeakError
+from kd.record import digest
+from kd.seeding import derive
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three disjoint sets of row ids, each int64 and ascending.
+
+    Attributes:
+        train: rows that fit weights, scalers and everything else.
+        validation: rows that choose among fitted things.
+        test: rows that nothing but the final evaluation may see.
+        seed: what it was drawn with.
+        source: fingerprint of the source it belongs to; "" for one made by hand.
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    seed: int = 0
+    source: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of the ids and of the source they belong to."""
+        return digest([self.train.tolist(), self.validation.tolist(), self.test.tolist(), self.source])
+
+    def validate(self, source: Source | None = None) -> Split:
+        """Return the split itself when its parts are disjoint, and keep whole the groups of `source` where given.
+
+        Raises:
+            LeakError: a row or a group is in two parts.
+        """
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        names = list(parts)
+        for position, first in enumerate(names):
+            for second in names[position + 1 :]:
+                _refuse_shared(first, second, parts[first], parts[second], "row")
+                if source is not None:
+                    _refuse_shared(first, second, source.group[parts[first]], source.group[parts[second]], "group")
+        return self
+
+
+def split(source: Source, *, test: float = 0.25, validation: float = 0.1, seed: int = 0) -> Split:
+    """Split a source by groups, stratified by class where the task is multiclass.
+
+    The fractions are of the groups, so of the rows where every row is its own group; a group with rows of several
+    classes counts as its most frequent one.
+
+    Args:
+        test: fraction of the whole source, in (0, 1).
+        validation: fraction of the whole source, in (0, 1 - test).
+
+    Raises:
+        DataError: a part would be empty, or a class has too few groups to be stratified.
+
+    >>> from kd.data import load_source
+    >>> parts = split(load_source("synthetic", rows=100))
+    >>> len(parts.train), len(parts.validation), len(parts.test)
+    (65, 10, 25)
+    """
+    if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
+        raise DataError(
+            f"{source.name}: split: test={test} and validation={validation} leave a part empty; "
+            "give two fractions above 0 whose sum is below 1"
+        )
+    groups, member = np.unique(source.group.numpy(), return_inverse=True)
+    strata = _strata(source, member, len(groups))
+    rest, held_out = _cut(source, np.arange(len(groups)), strata, test, derive(seed, "split", "test"))
+    fit, chosen = _cut(source, rest, strata, validation / (1 - test), derive(seed, "split", "validation"))
+    train_ids, validation_ids, test_ids = (
+        torch.from_numpy(np.flatnonzero(np.isin(member, part))) for part in (fit, chosen, held_out)
+    )
+    return Split(train_ids, validation_ids, test_ids, seed=seed, source=source.fingerprint).validate(source)
+
+
+def _strata(source: Source, member: np.ndarray, groups: int) -> np.ndarray | None:
+    """Return each group's most frequent class, int64 [groups], or None where there are no classes."""
+    if source.task != "multiclass":
+        return None
+    counts = np.zeros((groups, source.classes), dtype=np.int64)
+    np.add.at(counts, (member, source.label.numpy()), 1)
+    return np.asarray(counts.argmax(axis=1))
+
+
+def _cut(
+    source: Source, units: np.ndarray, strata: np.ndarray | None, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    by_class = None if strata is None else strata[units]
+    try:
+        kept, taken = train_test_split(units, test_size=fraction, stratify=by_class, random_state=seed % 2**32)
+    except ValueError as error:
+        raise DataError(
+            f"{source.name}: split: {len(units)} groups of rows cannot give a part of {fraction:.3g} "
+            f"({str(error).splitlines()[0]}); take more rows or another fraction"
+        ) from None
+    return kept, taken
+
+
+def _refuse_shared(first: str, second: str, a: Tensor, b: Tensor, what: str) -> None:
+    shared = np.intersect1d(a.numpy(), b.numpy())
+    if len(shared):
+        raise LeakError(
+            f"split: {len(shared)} {what}(s) are in both {first} and {second}, the first {shared[:5].tolist()}; "
+            "make the parts disjoint"
+        )

@@ -1,0 +1,161 @@
+"""The distillation graph of a study: which node learns from which, in what order, and everything wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from kd.config import Edge, Node, Study
+from kd.data import MECHANISMS, SOURCES
+from kd.distill import OPTIMIZERS, SCHEDULES
+from kd.errors import GraphError
+from kd.models import ENCODERS, FUSIONS
+from kd.objectives import OBJECTIVES
+from kd.registry import suggest
+
+MODEL_KEYS = ("width", "encoder", "encoders", "fusion")
+
+
+def order(study: Study) -> list[str]:
+    """Return the nodes' names, teachers before students, otherwise by name.
+
+    Raises:
+        GraphError: naming the cycle.
+    """
+    sorter = TopologicalSorter({name: set() for name in study.nodes})
+    for edge in study.edges.values():
+        if edge.teacher != edge.student:
+            sorter.add(edge.student, edge.teacher)
+    for name, node in study.nodes.items():
+        if node.init in study.nodes:
+            sorter.add(name, str(node.init))
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        cycle = " -> ".join(error.args[1])
+        raise GraphError(f"edges: the graph has a cycle ({cycle}); a teacher is trained before its student") from None
+    found: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        found += ready
+        sorter.done(*ready)
+    return found
+
+
+def edges_into(study: Study, student: str) -> dict[str, Edge]:
+    """Return the edges whose student is this node."""
+    return {name: edge for name, edge in study.edges.items() if edge.student == student}
+
+
+def part_faults(study: Study) -> list[str]:
+    """Return every fault that can be told without loading data: parts, ranges, names, cycles."""
+    found = SOURCES.faults(study.data, "data") + MECHANISMS.faults(study.mask, "mask")
+    if not study.nodes:
+        found.append("nodes: expected at least one node")
+    if study.seeds < 1:
+        found.append(f"seeds: expected at least 1, got {study.seeds}")
+    if study.threads < 1:
+        found.append(f"threads: expected at least 1, got {study.threads}")
+    for name, node in study.nodes.items():
+        found += _node_faults(node, f"nodes.{name}")
+        if node.init is not None and node.init not in study.nodes:
+            found.append(f"nodes.{name}.init: unknown node {node.init!r}; {suggest(node.init, study.nodes)}")
+    for name, edge in study.edges.items():
+        found += _edge_faults(edge, f"edges.{name}", study.nodes)
+    found += _comparison_faults(study)
+    if not found:
+        try:
+            order(study)
+        except GraphError as error:
+            found += error.faults
+    return found
+
+
+def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
+    """Return every fault that needs the data's modalities: unknown names, one that no node sees."""
+    found = []
+    for name, node in study.nodes.items():
+        for modality in node.sees:
+            if modality not in modalities:
+                found.append(f"nodes.{name}.sees: unknown modality {modality!r}; {suggest(modality, modalities)}")
+        for modality in node.model.get("encoders", {}):
+            if modality not in node.sees:
+                found.append(f"nodes.{name}.model.encoders.{modality}: the node does not see {modality!r}; remove it")
+    students = {edge.student for edge in study.edges.values() if edge.teacher != edge.student}
+    for student in sorted(students & set(study.nodes)):
+        taught = {
+            m
+            for e in edges_into(study, student).values()
+            if e.teacher in study.nodes
+            for m in study.nodes[e.teacher].sees
+        }
+        missing = [m for m in study.nodes[student].sees if m not in taught]
+        if missing:
+            found.append(f"nodes.{student}.sees: no teacher sees {', '.join(missing)}; add an edge from one that does")
+    return found
+
+
+def _node_faults(node: Node, where: str) -> list[str]:
+    found = []
+    if not node.sees:
+        found.append(f"{where}.sees: expected at least one modality")
+    if len(set(node.sees)) != len(node.sees):
+        found.append(f"{where}.sees: names a modality twice")
+    if not 0 <= node.drop < 1:
+        found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
+    for field in ("steps", "validate_every", "batch_size"):
+        if getattr(node, field) < 1:
+            found.append(f"{where}.{field}: expected at least 1, got {getattr(node, field)}")
+    if node.validate_every >= 1 and node.steps % node.validate_every:
+        found.append(f"{where}.steps: expected a multiple of validate_every={node.validate_every}, got {node.steps}")
+    found += OPTIMIZERS.faults(node.optimizer, f"{where}.optimizer")
+    found += SCHEDULES.faults(node.schedule, f"{where}.schedule")
+    return found + _model_faults(node.model, f"{where}.model")
+
+
+def _model_faults(model: Mapping[str, Any], where: str) -> list[str]:
+    found = [f"{where}.{key}: unknown key; {suggest(key, MODEL_KEYS)}" for key in model if key not in MODEL_KEYS]
+    if not isinstance(model.get("width", 64), int) or model.get("width", 64) < 1:
+        found.append(f"{where}.width: expected a whole number of at least 1, got {model['width']!r}")
+    if "encoder" in model:
+        found += ENCODERS.faults(model["encoder"], f"{where}.encoder")
+    if "fusion" in model:
+        found += FUSIONS.faults(model["fusion"], f"{where}.fusion")
+    for modality, part in model.get("encoders", {}).items():
+        found += ENCODERS.faults(part, f"{where}.encoders.{modality}")
+    return found
+
+
+def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]:
+    found = OBJECTIVES.faults(edge.loss, f"{where}.loss")
+    for role in ("teacher", "student"):
+        if getattr(edge, role) not in nodes:
+            found.append(f"{where}.{role}: unknown node {getattr(edge, role)!r}; {suggest(getattr(edge, role), nodes)}")
+    if edge.weight < 0:
+        found.append(f"{where}.weight: expected at least 0, got {edge.weight}")
+    if (edge.teacher == edge.student) != (edge.view == "full"):
+        found.append(f"{where}.view: 'full' belongs to an edge whose teacher is its own student, and to no other")
+    return found
+
+
+def _comparison_faults(study: Study) -> list[str]:
+    comparable = [*study.nodes, *study.ensembles]
+    found = []
+    for name, ensemble in study.ensembles.items():
+        for member in ensemble.members:
+            if member not in study.nodes:
+                found.append(f"ensembles.{name}.members: unknown node {member!r}; {suggest(member, study.nodes)}")
+        if name in study.nodes:
+            found.append(f"ensembles.{name}: a node has this name; choose another")
+    for name, contrast in study.contrasts.items():
+        for role in ("method", "baseline"):
+            if getattr(contrast, role) not in comparable:
+                value = getattr(contrast, role)
+                found.append(
+                    f"contrasts.{name}.{role}: unknown node or ensemble {value!r}; {suggest(value, comparable)}"
+                )
+    if study.compress is not None and study.compress.student not in study.nodes:
+        value = study.compress.student
+        found.append(f"compress.student: unknown node {value!r}; {suggest(value, study.nodes)}")
+    return found

@@ -1,0 +1,98 @@
+"""Teachers that cannot change: live networks, or their outputs computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd.types import Batch, Output
+
+
+def as_output(returned: Output | Tensor) -> Output:
+    """Wrap a user's own network's plain logits."""
+    return returned if isinstance(returned, Output) else Output(logits=returned)
+
+
+class Frozen(nn.Module):
+    """A network held in eval mode, outside parameters, buffers, optimiser and checkpoint, yet following the device.
+
+    The network is kept in a list, where `nn.Module` does not look for children.
+
+    Args:
+        model: maps (inputs, present) to logits or `Output`.
+        sees: the modalities it takes; by default its own `modalities`.
+    """
+
+    def __init__(self, model: nn.Module, sees: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self._held = [model]
+        self.sees = list(sees if sees is not None else model.modalities)  # type: ignore[arg-type]
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self._held[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen:
+        self._held[0]._apply(fn)
+        return self
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Output:
+        """Answer a batch as the teacher sees it."""
+        self.model.eval()
+        seen = batch.select(self.sees)
+        return as_output(self.model(seen.inputs, seen.present)).detach()
+
+
+class Cached(nn.Module):
+    """A frozen teacher's logits for every row of the source, looked up by `batch.index`.
+
+    Exact only where the source does not augment; availability is that of the source's rows under the mask.
+
+    Args:
+        logits: [N, C].
+        sees: the teacher's modalities.
+    """
+
+    logits: Tensor
+
+    def __init__(self, logits: Tensor, sees: Sequence[str]) -> None:
+        super().__init__()
+        self.register_buffer("logits", logits, persistent=False)
+        self.sees = list(sees)
+
+    def forward(self, batch: Batch) -> Output:
+        return Output(logits=self.logits[batch.index])
+
+
+@torch.no_grad()
+def cache(teacher: Frozen, rows: Batch, size: int = 1024) -> Cached:
+    """Compute a teacher's logits for all rows of a source, given as one batch in source order."""
+    pieces = []
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        piece = Batch(
+            inputs={name: value[part] for name, value in rows.inputs.items()},
+            present=rows.present[part],
+            label=rows.label[part],
+            labelled=rows.labelled[part],
+            index=rows.index[part],
+        )
+        pieces.append(teacher(piece).logits)
+    return Cached(torch.cat(pieces), teacher.sees)
+
+
+def state_digest(state: Mapping[str, Any]) -> str:
+    """Return the sha256 of a state dict's names, shapes and bytes: equal means bit for bit the same."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return found.hexdigest()

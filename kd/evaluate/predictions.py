@@ -1,0 +1,93 @@
+"""A network's logits for every subset of modalities, on validation and test rows, as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd.distill.view import subsets
+
+if TYPE_CHECKING:
+    from kd.data.source import Source
+
+Logits = dict[str, Tensor]
+"""Subset (`"fou+zer"`, source order) -> logits [N, C]."""
+
+SEPARATOR = "+"
+CHUNK = 2048
+
+
+def all_subsets(modalities: Sequence[str]) -> list[str]:
+    """Return the 2^M - 1 non-empty subsets by size, spelt in the order given.
+
+    >>> all_subsets(["fou", "zer"])
+    ['fou', 'zer', 'fou+zer']
+    """
+    return [SEPARATOR.join(chosen) for chosen in subsets(modalities)]
+
+
+def predict(
+    predictor: Callable[[Mapping[str, Any], Any], Any], source: Source, sees: Sequence[str], ids: Tensor
+) -> Logits:
+    """Return logits for rows `ids` under every subset of the modalities in `sees`.
+
+    A hidden modality is handed over as NaN, so that a network that reads it cannot go unnoticed.
+    """
+    return {
+        subset: _predict_subset(predictor, source, sees, ids, subset.split(SEPARATOR)) for subset in all_subsets(sees)
+    }
+
+
+def _predict_subset(
+    predictor: Callable[[Mapping[str, Any], Any], Any],
+    source: Source,
+    sees: Sequence[str],
+    ids: Tensor,
+    subset: Sequence[str],
+) -> Tensor:
+    pieces = []
+    for rows in ids.split(CHUNK):
+        batch = source.batch(rows, source.observed[rows]).select(sees)
+        present = batch.present & torch.tensor([name in subset for name in sees])
+        inputs = {
+            name: batch.inputs[name] if name in subset else torch.full_like(batch.inputs[name], float("nan"))
+            for name in sees
+        }
+        pieces.append(np.asarray(predictor(inputs, present)))
+    return torch.from_numpy(np.concatenate(pieces)).float()
+
+
+def answer(logits: Logits, subset: str) -> Tensor | None:
+    """Return a node's logits when the modalities in `subset` are there, of which it may see only some; None if none.
+
+    >>> answer({"fou": torch.zeros(1, 2)}, "fou+zer")
+    tensor([[0., 0.]])
+    >>> answer({"fou": torch.zeros(1, 2)}, "zer") is None
+    True
+    """
+    sees = {name for key in logits for name in key.split(SEPARATOR)}
+    own = SEPARATOR.join(name for name in subset.split(SEPARATOR) if name in sees)
+    return logits.get(own)
+
+
+def combine(members: Sequence[Logits], subset: str, how: str, task: str) -> Tensor | None:
+    """Return the late fusion of the members that can answer a subset, as logits; None if none can.
+
+    `product`: normalised product of probabilities = sum of log-probabilities (Hinton 2002, products of experts, without
+    prior correction). `mean`: mean of probabilities. Regression averages in both.
+    """
+    answers = [found for logits in members if (found := answer(logits, subset)) is not None]
+    if not answers:
+        return None
+    stacked = torch.stack(answers)
+    if task == "regression":
+        return stacked.mean(dim=0)
+    if how == "product":
+        return stacked.log_softmax(dim=-1).sum(dim=0) if task == "multiclass" else stacked.sum(dim=0)
+    if task == "multiclass":
+        return stacked.softmax(dim=-1).mean(dim=0).clamp_min(torch.finfo(stacked.dtype).tiny).log()
+    return stacked.sigmoid().mean(dim=0).logit(eps=1e-6)

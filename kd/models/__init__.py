@@ -1,0 +1,59 @@
+"""Networks: an encoder per modality, a fusion that knows what is absent, a head; and the tables that name them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kd.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from kd.models.classifier import Classifier as Classifier
+    from kd.models.package import load_package as load_package
+    from kd.models.package import save_package as save_package
+
+ENCODERS = Registry(
+    "encoder",
+    {
+        "linear": Entry("kd.models.encoders:Linear", "one linear map of a feature vector", "ours"),
+        "mlp": Entry(
+            "kd.models.encoders:MLP",
+            "Linear-ReLU-Dropout layers, then a linear map to the shared width",
+            "Wang et al., KDD 2020 (released code)",
+        ),
+    },
+)
+
+FUSIONS = Registry(
+    "fusion",
+    {
+        "concat": Entry(
+            "kd.models.fusion:Concat", "representations side by side, zeros where absent", "Wang et al., KDD 2020"
+        ),
+        "mean": Entry(
+            "kd.models.fusion:Mean", "mean over the modalities that are present", "HeMIS' first moment, 1607.05194"
+        ),
+        "gated": Entry(
+            "kd.models.fusion:Gated",
+            "a learnt softmax gate over the modalities that are present",
+            "GMU, Arevalo et al. 2017, 1702.01992, softmax over M",
+        ),
+        "attention": Entry(
+            "kd.models.fusion:Attention",
+            "a learnt query attends to the tokens present, absent keys masked",
+            "Vaswani et al. 2017, 1706.03762; pooling of 1810.00825",
+        ),
+    },
+)
+
+
+def __getattr__(name: str) -> Any:
+    # Networks need torch; the tables do not, and `kd --help` reads the tables.
+    if name == "Classifier":
+        from kd.models.classifier import Classifier
+
+        return Classifier
+    if name in ("load_package", "save_package"):
+        from kd.models import package
+
+        return getattr(package, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,109 @@
+"""What a report is made from: the tables and documents that a finished run recorded, read and checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kd.errors import RecordError
+from kd.record import RunRecord, load_record
+
+COLUMNS = {
+    "subsets": ("node", "stage", "seed", "subset", "size", "n", "metric", "value"),
+    "contrasts": (
+        *("method", "baseline", "subset", "metric", "estimate", "low", "high"),
+        *("seeds", "estimand", "verdict", "detectable"),
+    ),
+    "summary": ("node", "stage", "what", "metric", "mean", "low", "high", "seeds", "note"),
+    "curves": ("node", "seed", "epoch", "quantity", "value"),
+    "stages": (
+        *("node", "stage", "seed", "bytes", "macs", "parameters", "latency_ms_median", "latency_ms_p95"),
+        *("latency_ratio", "threads", "parity_max", "seconds"),
+    ),
+}
+
+
+@dataclass
+class Evidence:
+    """Everything a report may say, as a run recorded it.
+
+    Attributes:
+        record: the run's record; its files were checked against their checksums.
+        subsets: one row per node, stage, seed, subset of modalities and metric.
+        contrasts: one row per declared comparison, with interval and verdict.
+        summary: complete, mean and worst per node and stage.
+        curves: one row per node, seed, epoch and quantity.
+        stages: cost of each compression stage; no rows where nothing was compressed.
+        graph: `nodes` and `edges` by name.
+        provenance: nested; where the numbers came from.
+    """
+
+    record: RunRecord
+    subsets: pd.DataFrame
+    contrasts: pd.DataFrame
+    summary: pd.DataFrame
+    curves: pd.DataFrame
+    stages: pd.DataFrame
+    graph: dict[str, Any]
+    provenance: dict[str, Any]
+
+    @property
+    def metric(self) -> str:
+        """The metric the report leads with: that of the first declared contrast, else accuracy, else the first."""
+        if len(self.contrasts):
+            return str(self.contrasts["metric"].iloc[0])
+        known = list(self.subsets["metric"].unique())
+        return "accuracy" if "accuracy" in known or not known else str(known[0])
+
+
+def load_evidence(folder: Path) -> Evidence:
+    """Read a finished run's folder.
+
+    Raises:
+        RecordError: the record, a file it must name, or a column of that file is missing or damaged.
+    """
+    record = load_record(folder)
+    stages = _table(record, folder, "stages") if "stages" in record.files else pd.DataFrame(columns=COLUMNS["stages"])
+    return Evidence(
+        record=record,
+        subsets=_table(record, folder, "subsets"),
+        contrasts=_table(record, folder, "contrasts"),
+        summary=_table(record, folder, "summary"),
+        curves=_table(record, folder, "curves"),
+        stages=stages,
+        graph=_document(record, folder, "graph"),
+        provenance=_document(record, folder, "provenance"),
+    )
+
+
+def _path(record: RunRecord, folder: Path, name: str) -> Path:
+    if name not in record.files:
+        raise RecordError(f"{folder / 'record.json'}: names no file {name!r}, which a report needs; run `kd run` again")
+    return folder / record.files[name]
+
+
+def _table(record: RunRecord, folder: Path, name: str) -> pd.DataFrame:
+    path = _path(record, folder, name)
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable Parquet table ({error}); run `kd run` again") from error
+    absent = [column for column in COLUMNS[name] if column not in frame]
+    if absent:
+        raise RecordError(f"{path}: table {name!r} lacks the columns {', '.join(absent)}; run `kd run` again")
+    return frame
+
+
+def _document(record: RunRecord, folder: Path, name: str) -> dict[str, Any]:
+    path = _path(record, folder, name)
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not readable JSON ({error}); run `kd run` again") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, got {type(content).__name__}; run `kd run` again")
+    return content

@@ -1,0 +1,234 @@
+"""Figures as inline SVG: the graph, the subset heat map, training curves and the cost of each stage.
+
+The same records give the same bytes: ids are salted with the figure's name, and no date is written. Colours are Okabe
+and Ito's (2008), told apart by colour-blind readers; lines differ in dash as well.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from kd.evaluate.statistics import mean_interval
+from kd.report.tables import metric_name, modalities, number, scale, stage_order, subset_order, subset_table
+
+BLUE, ORANGE, GREEN, INK, PALE = "#0072B2", "#D55E00", "#009E73", "#1a1a1a", "#d9d9d9"
+SHADES = LinearSegmentedColormap.from_list("kd", ["#f4f8fb", "#9cc5e0", "#0b4f80"])
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "hatch.color": "#c4c4c4",
+    "hatch.linewidth": 0.7,
+}
+CELL = 0.47
+"""Inches of a heat map's cell, wide enough for `100.0`."""
+
+
+@contextmanager
+def _drawing(name: str, width: float, height: float) -> Iterator[Figure]:
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        yield Figure(figsize=(width, height))
+
+
+def _svg(figure: Figure, name: str, label: str) -> str:
+    """Return a figure as an SVG element that scales with its container; its ids are unique to `name`."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    width = figure.get_figwidth() * 120
+    opening = f'<svg role="img" aria-label="{_escape(label)}" style="width:100%;max-width:{width:.0f}px;height:auto"'
+    text = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", text, count=1)
+    text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
+    text = text.replace("<svg", opening, 1)
+    text = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+
+
+def _escape(text: str) -> str:
+    for sign, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(sign, instead)
+    return text
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def subset_heat_map(frame: pd.DataFrame, metric: str) -> str:
+    """Draw the mean of a metric per node and stage (rows) and subset (columns; dots say which modalities are present).
+
+    A hatched cell is a subset that the node cannot answer.
+    """
+    table = subset_table(frame, metric)
+    columns = subset_order(table["subset"])
+    rows = [(node, stage) for node, stage in table[["node", "stage"]].drop_duplicates().itertuples(index=False)]
+    names = modalities(columns)
+    labels = [_short(f"{node} {'' if stage == 'float' else stage}".strip(), 26) for node, stage in rows]
+    left = 0.085 * max([len(text) for text in [*labels, *names]], default=1) + 0.25
+    width, height = left + CELL * len(columns) + 0.1, 0.24 * len(names) + 0.31 * len(rows) + 0.3
+    with _drawing("heat", width, height) as figure:
+        axes = figure.add_axes((left / width, 0.02, CELL * len(columns) / width, 0.96))
+        tops = _dots(axes, columns, names)
+        values = {(r.node, r.stage, r.subset): r.mean for r in table.itertuples(index=False)}
+        _cells(axes, [[values.get((*row, subset)) for subset in columns] for row in rows], metric)
+        axes.set(xlim=(0, len(columns)), ylim=(len(rows) + 0.1, tops - 0.6))
+        axes.set_yticks([*tops_of(names), *(place + 0.5 for place in range(len(rows)))], [*names, *labels])
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        return _svg(figure, "heat", f"Heat map: mean {metric_name(metric)} per node, stage and subset of modalities")
+
+
+def tops_of(names: Sequence[str]) -> list[float]:
+    """Return the height of each modality's row of dots, above the cells, which begin at 0."""
+    return [-0.75 * (len(names) - place) for place in range(len(names))]
+
+
+def _dots(axes: Axes, columns: Sequence[str], names: Sequence[str]) -> float:
+    heights = tops_of(names)
+    for x, subset in enumerate(columns):
+        present = set(subset.split("+"))
+        for name, y in zip(names, heights, strict=True):
+            axes.plot(x + 0.5, y, "o", markersize=6, color=INK if name in present else PALE)
+    return min(heights, default=0.0)
+
+
+def _cells(axes: Axes, grid: list[list[float | None]], metric: str) -> None:
+    known = [value for row in grid for value in row if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    for y, row in enumerate(grid):
+        for x, value in enumerate(row):
+            if value is None:
+                axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, hatch="////", linewidth=0))
+                continue
+            strength = (value - low) / (high - low) if high > low else 0.5
+            axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, color=SHADES(strength), linewidth=0))
+            ink = "white" if strength > 0.62 else INK
+            axes.text(x + 0.5, y + 0.52, number(value, metric), ha="center", va="center", color=ink, fontsize=8.5)
+
+
+def training_curves(frame: pd.DataFrame) -> dict[str, str]:
+    """Draw one panel per node: losses on the left, validation accuracy on the right, 95% t bands across seeds.
+
+    Accuracy has one scale for all nodes; losses have their own, for their terms differ.
+    """
+    scores = frame[frame["quantity"] == "validation_accuracy"]["value"]
+    span = (100 * scores.min() - 2, 100 * scores.max() + 2) if len(scores) else (0.0, 100.0)
+    nodes = dict.fromkeys(frame["node"])
+    return {
+        node: _curves(frame[frame["node"] == node], f"curves{place}", node, span) for place, node in enumerate(nodes)
+    }
+
+
+def _curves(frame: pd.DataFrame, name: str, node: str, span: tuple[float, float]) -> str:
+    with _drawing(name, 4.6, 1.9) as figure:
+        losses, scores = figure.subplots(1, 2)
+        _band(losses, frame, "train_loss", BLUE, "-", label="training")
+        _band(losses, frame, "validation_loss", ORANGE, "--", label="validation")
+        _band(scores, frame, "validation_accuracy", GREEN, "-", label="validation")
+        losses.set(title="loss", xlabel="epoch")
+        scores.set(title="validation accuracy, %", xlabel="epoch", ylim=span)
+        for axes in (losses, scores):
+            axes.title.set_fontsize(9.5)
+            axes.locator_params(integer=True, axis="x", nbins=5)
+            axes.locator_params(axis="y", nbins=5)
+        if losses.lines:
+            losses.legend(frameon=False, fontsize=8.5, handlelength=1.6)
+        figure.subplots_adjust(left=0.1, right=0.99, top=0.87, bottom=0.24, wspace=0.26)
+        return _svg(figure, name, f"Training curves of {node}")
+
+
+def _band(axes: Axes, frame: pd.DataFrame, quantity: str, colour: str, dash: str, *, label: str) -> None:
+    chosen = frame[frame["quantity"] == quantity]
+    if chosen.empty:
+        return
+    factor = 100.0 if quantity.endswith("accuracy") else 1.0
+    per_epoch = {epoch: group["value"].to_numpy(float) for epoch, group in chosen.groupby("epoch")}
+    epochs = list(per_epoch)
+    mean, low, high = factor * np.array([mean_interval(values) for values in per_epoch.values()]).T
+    axes.plot(epochs, mean, dash, color=colour, linewidth=1.6, label=label, marker="o" if len(epochs) == 1 else None)
+    axes.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def stage_charts(stages: pd.DataFrame, subsets: pd.DataFrame, metric: str) -> list[str]:
+    """Draw bytes, median latency and the metric (everything present, mean and worst subset) as bars per stage."""
+    pairs = [
+        (node, stage) for node, group in stages.groupby("node", sort=False) for stage in stage_order(group["stage"])
+    ]
+    labels = [_short(f"{node} {stage}", 22) for node, stage in pairs]
+    middle = stages.groupby(["node", "stage"])[["bytes", "latency_ms_median"]].median()
+    sizes = [middle.loc[pair, "bytes"] / 1024 for pair in pairs]
+    times = [middle.loc[pair, "latency_ms_median"] for pair in pairs]
+    return [
+        _bars("sizes", "size on disk, KiB", labels, sizes, BLUE, ",.0f" if max(sizes) >= 100 else ",.1f"),
+        _bars("times", "median latency, ms", labels, times, ORANGE, ".3f"),
+        _spread(pairs, labels, subset_table(subsets, metric), metric),
+    ]
+
+
+def _bars(name: str, title: str, labels: list[str], values: Sequence[float], colour: str, form: str) -> str:
+    with _drawing(name, 4.2, 0.7 + 0.3 * len(labels)) as figure:
+        axes = _rows(figure, labels, title)
+        axes.barh(range(len(values)), values, color=colour, height=0.62)
+        top = max([value for value in values if np.isfinite(value)], default=1.0)
+        for place, value in enumerate(values):
+            shown = format(value, form) if np.isfinite(value) else "not measured"
+            axes.text((value if np.isfinite(value) else 0) + 0.02 * top, place, shown, va="center", fontsize=8.5)
+        axes.set_xlim(0, 1.28 * top)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure, name, f"{title} per stage")
+
+
+def _spread(pairs: list[tuple[str, str]], labels: list[str], table: pd.DataFrame, metric: str) -> str:
+    with _drawing("spread", 4.2, 0.95 + 0.3 * len(labels)) as figure:
+        axes = _rows(figure, labels, f"{metric_name(metric)} over subsets")
+        for place, (node, stage) in enumerate(pairs):
+            cells = table[(table["node"] == node) & (table["stage"] == stage)]
+            if cells.empty:
+                continue
+            values = scale(metric) * cells["mean"]
+            axes.plot([values.min(), values.max()], [place, place], color=PALE, linewidth=3, zorder=1)
+            axes.plot(
+                [values.min(), values.max()], [place, place], "o", color=GREEN, markerfacecolor="white", markersize=6
+            )
+            axes.plot(values.mean(), place, "|", color=INK, markersize=12, markeredgewidth=1.6)
+            axes.plot(values[cells["size"].idxmax()], place, "o", color=GREEN, markersize=6)
+        axes.locator_params(axis="x", nbins=6)
+        return _svg(figure, "spread", f"{metric_name(metric)} per stage over the subsets of modalities")
+
+
+def _rows(figure: Figure, labels: list[str], title: str) -> Axes:
+    left = min(0.45, (0.085 * max(map(len, labels), default=1) + 0.15) / figure.get_figwidth())
+    bottom = 0.3 if "subsets" in title else 0.05
+    height = figure.get_figheight()
+    axes = figure.add_axes((left, bottom / height, 0.98 - left, 1 - (bottom + 0.35) / height))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    figure.text(0.01, 1 - 0.2 / height, title, fontsize=9.5, va="center")
+    return axes

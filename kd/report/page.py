@@ -1,0 +1,139 @@
+"""The report itself: one self-contained HTML page and the same content as Markdown, from a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from kd.record import write_atomic
+from kd.report import tables, words
+from kd.report.diagram import graph_picture
+from kd.report.evidence import Evidence, load_evidence
+from kd.report.figures import stage_charts, subset_heat_map, training_curves
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` and `report.md` into a finished run's folder and return the page's path.
+
+    Raises:
+        RecordError: the folder holds no finished run, or its tables are damaged.
+        StorageError: the disk refused; older reports are untouched.
+    """
+    evidence = load_evidence(Path(folder))
+    content = gather(evidence)
+    page = Path(folder) / "report.html"
+    write_atomic(Path(folder) / "report.md", markdown_report(content))
+    write_atomic(page, html_report(content, evidence))
+    return page
+
+
+def gather(evidence: Evidence) -> dict[str, Any]:
+    """Return the words and tables that both forms of the report show."""
+    metric = evidence.metric
+    return {
+        "title": evidence.record.name,
+        "id": evidence.record.id,
+        "metric": tables.metric_name(metric),
+        "rows": sorted(set(evidence.subsets["n"])),
+        "seeds": words.count_seeds(evidence.subsets["seed"].nunique()),
+        "answer": words.answer(evidence.subsets, evidence.summary, evidence.contrasts, metric),
+        "summary": tables.summary_table(evidence.summary, metric),
+        "grid": tables.subset_grid(evidence.subsets, metric),
+        "metrics": tables.metric_table(evidence.subsets),
+        "contrasts": tables.contrast_table(evidence.contrasts),
+        "contrast_words": [words.contrast_sentence(row) for row in evidence.contrasts.to_dict("records")],
+        "stages": tables.stage_table(evidence.stages),
+        "stage_words": words.stage_sentences(evidence.subsets, metric),
+        "provenance": flatten(evidence.provenance),
+    }
+
+
+def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
+    """Return the page; it names no other file and fetches nothing."""
+    metric = evidence.metric
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    curves = {node: Markup(svg) for node, svg in training_curves(evidence.curves).items()}
+    charts = stage_charts(evidence.stages, evidence.subsets, metric) if len(evidence.stages) else []
+    return environment.get_template("page.html.j2").render(
+        **content,
+        graph=Markup(graph_picture(evidence.graph)),
+        heat=Markup(subset_heat_map(evidence.subsets, metric)) if len(evidence.subsets) else "",
+        curves=curves,
+        charts=[Markup(svg) for svg in charts],
+        columns=column_classes,
+    )
+
+
+def column_classes(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return each column's name and its CSS class: `n` for numbers, which stand to the right."""
+    return [(str(name), "n" if tables.is_numeric(frame[name]) else "") for name in frame.columns]
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return a nested mapping as dotted key -> text; a list of plain values stays on one line.
+
+    >>> flatten({"split": {"hash": "ab"}, "seeds": [0, 1]})
+    {'split.hash': 'ab', 'seeds': '0, 1'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            flat[f"{prefix}{key}"] = ", ".join(map(str, value))
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def markdown_report(content: Mapping[str, Any]) -> str:
+    """Return the report as Markdown, without figures."""
+    rows = ", ".join(map(str, content["rows"]))
+    parts = [
+        f"# {words.plain(content['title'])}",
+        " ".join(map(words.plain, content["answer"])),
+        f"Run `{content['id']}`, {content['seeds']}, {rows} test rows. Scores in percent, means over seeds with "
+        "95% t intervals, conditional on these test rows.",
+        f"## Complete, mean and worst: {content['metric']}",
+        tables.markdown(content["summary"]),
+        "## Every subset of modalities",
+        tables.markdown(content["grid"]),
+        "## Comparisons",
+        _bullets(content["contrast_words"]) or "None was declared.",
+        tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "",
+        *_stage_parts(content),
+        "## Every metric, on the largest subset a node answers",
+        tables.markdown(content["metrics"]),
+        "## Provenance",
+        *(_provenance_part(key, value) for key, value in content["provenance"].items()),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _stage_parts(content: Mapping[str, Any]) -> list[str]:
+    if not len(content["stages"]) and not content["stage_words"]:
+        return []
+    table = tables.markdown(content["stages"]) if len(content["stages"]) else ""
+    return ["## Compression, stage by stage", _bullets(content["stage_words"]), table]
+
+
+def _bullets(sentences: list[str]) -> str:
+    return "\n".join(f"- {words.plain(sentence)}" for sentence in sentences)
+
+
+def _provenance_part(key: str, value: str) -> str:
+    if "\n" in value:
+        block = "\n".join(f"    {line}" for line in value.splitlines())
+        return f"- **{words.plain(key)}**\n\n{block}"
+    return f"- **{words.plain(key)}**: {words.plain(value)}"

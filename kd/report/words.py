@@ -1,0 +1,195 @@
+"""Sentences a run's records allow, and no stronger ones (protocols on verdicts and negative transfer).
+
+Differences of shares are in points (percent); NLL and Brier keep their own unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from kd.errors import RecordError
+from kd.report.tables import (
+    LOWER_IS_BETTER,
+    PERCENT,
+    interval,
+    metric_name,
+    modalities,
+    number,
+    stage_order,
+    subset_order,
+)
+
+VERDICTS = ("better", "worse", "tie", "inconclusive")
+
+
+def contrast_sentence(contrast: Mapping[str, Any]) -> str:
+    """Say one comparison: who, against whom, where, by how much, over how many seeds, and the verdict.
+
+    Args:
+        contrast: a row of the `contrasts` table.
+
+    Raises:
+        RecordError: the verdict is none that the statistics give.
+
+    >>> row = {"method": "KDD 2020 student", "baseline": "complete-case", "subset": "all modalities", "seeds": 5,
+    ...        "metric": "accuracy", "estimate": 0.012, "low": 0.003, "high": 0.021, "detectable": 0.009,
+    ...        "estimand": "conditional on these rows", "verdict": "better"}
+    >>> contrast_sentence(row)
+    'KDD 2020 student vs complete-case on all modalities: +1.2 points [0.3, 2.1] over 5 seeds (conditional on these
+     rows): better.'
+    """
+    verdict = contrast["verdict"]
+    if verdict not in VERDICTS:
+        raise RecordError(f"contrasts: expected a verdict among {', '.join(VERDICTS)}, got {verdict!r}; evaluate again")
+    head = f"{contrast['method']} vs {contrast['baseline']} on {contrast['subset']}"
+    measured = _measured(contrast)
+    if verdict == "inconclusive":
+        return f"{head}: no significant {_direction(contrast)}: {measured}; {_detectable(contrast)}."
+    if verdict == "tie":
+        return f"{head}: {measured}: a tie, the whole interval is inside the stated margin."
+    return f"{head}: {measured}: {verdict}."
+
+
+def _direction(contrast: Mapping[str, Any]) -> str:
+    gains = contrast["estimate"] < 0 if contrast["metric"] in LOWER_IS_BETTER else contrast["estimate"] > 0
+    return "gain" if gains else "difference"
+
+
+def _measured(contrast: Mapping[str, Any]) -> str:
+    metric = contrast["metric"]
+    shown = interval(contrast["estimate"], contrast["low"], contrast["high"], metric, signed=True)
+    middle, _, ends = shown.partition(" ")
+    seeds = count_seeds(int(contrast["seeds"]))
+    estimand = f" ({contrast['estimand']})" if contrast["estimand"] else ""
+    return f"{middle} {unit(metric)}{' ' + ends if ends else ''} over {seeds}{estimand}"
+
+
+def _detectable(contrast: Mapping[str, Any]) -> str:
+    if pd.isna(contrast["detectable"]):
+        return "what could have been seen is unknown"
+    shown = number(contrast["detectable"], contrast["metric"])
+    return f"a difference under {shown} {unit(contrast['metric'])} could not have been seen"
+
+
+def count_seeds(count: int) -> str:
+    """Return a number of seeds in words.
+
+    >>> count_seeds(1), count_seeds(5)
+    ('1 seed', '5 seeds')
+    """
+    return f"{count} seed" + "s" * (count != 1)
+
+
+def unit(metric: str) -> str:
+    """Return what a difference in a metric is counted in.
+
+    >>> unit("accuracy"), unit("macro_f1"), unit("nll")
+    ('points', 'points of macro-F1', 'NLL')
+    """
+    if metric == "accuracy":
+        return "points"
+    return f"points of {metric_name(metric)}" if metric in PERCENT else metric_name(metric)
+
+
+def stage_sentences(subsets: pd.DataFrame, metric: str) -> list[str]:
+    """Say, for every compressed stage, where it loses most against the float model of the same seeds, and how much.
+
+    The differences are paired by seed and described, not tested.
+    """
+    chosen = subsets[subsets["metric"] == metric]
+    sentences = []
+    for node, group in chosen.groupby("node", sort=False):
+        wide = group.pivot_table(index=["seed", "subset"], columns="stage", values="value")
+        for stage in stage_order(wide.columns):
+            if stage != "float" and "float" in wide:
+                change = (wide[stage] - wide["float"]).dropna().groupby("subset").mean()
+                if len(change):
+                    sentences.append(_stage_sentence(f"{node}, {stage} against float", change, metric))
+    return sentences
+
+
+def _stage_sentence(head: str, change: pd.Series, metric: str) -> str:
+    order = subset_order(change.index)
+    worst = change[order].idxmax() if metric in LOWER_IS_BETTER else change[order].idxmin()
+    loss = change[worst] if metric in LOWER_IS_BETTER else -change[worst]
+    mean = f"{number(change.mean(), metric, signed=True)} {unit(metric)} in the mean over {len(change)} subsets"
+    if loss <= 0:
+        return f"{head}: {mean}; it loses on no subset."
+    place = modality_words(worst, modalities(order))
+    return f"{head}: {mean}; it loses most on {place} ({number(change[worst], metric, signed=True)} {unit(metric)})."
+
+
+def answer(subsets: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame, metric: str) -> list[str]:
+    """Return the report's first paragraph, sentence by sentence: decided comparisons first, then the highest scores.
+
+    Args:
+        subsets, summary, contrasts: a run's tables.
+        metric: the one the report leads with.
+    """
+    rows = contrasts[contrasts["metric"] == metric].to_dict("records")
+    ranked = sorted(rows, key=lambda row: VERDICTS.index(row["verdict"]) if row["verdict"] in VERDICTS else 9)
+    decided = [row for row in ranked if row["verdict"] in ("better", "worse")] or ranked[:1]
+    sentences = [*(contrast_sentence(row) for row in decided[:2]), _tally(rows, metric)]
+    sentences += _highest(summary, _versatile(subsets), metric)
+    few = min(summary["seeds"], default=0)
+    if 0 < few < 5:
+        sentences.append(f"Only {count_seeds(few)}: a demonstration that every stage runs, not a result.")
+    if not len(subsets):
+        sentences.append("No subset of modalities was evaluated.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def _tally(rows: list[dict[str, Any]], metric: str) -> str:
+    if not rows:
+        return "No comparison was declared, so nothing here is better or worse than anything else."
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
+    listing = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return f"Of {len(rows)} declared comparison{'s' * (len(rows) != 1)} in {metric_name(metric)}: {listing}."
+
+
+def _versatile(subsets: pd.DataFrame) -> list[str]:
+    """Return the nodes that answer every subset: only their means are over the same questions."""
+    answered = subsets.groupby("node", sort=False)["subset"].nunique()
+    return list(answered[answered == subsets["subset"].nunique()].index)
+
+
+def _highest(summary: pd.DataFrame, nodes: list[str], metric: str) -> list[str]:
+    chosen = summary[(summary["metric"] == metric) & (summary["stage"] == "float") & summary["node"].isin(nodes)]
+    places = {"complete": "with every modality present", "mean": "in the mean over all subsets"}
+    winners = {}
+    for what in places:
+        cells = chosen[(chosen["what"] == what) & chosen["mean"].notna()]
+        if len(cells):
+            winners[what] = cells.loc[cells["mean"].idxmin() if metric in LOWER_IS_BETTER else cells["mean"].idxmax()]
+    extreme = "Lowest" if metric in LOWER_IS_BETTER else "Highest"
+    parts = [
+        f"{row['node']} {places[what]} ({interval(row['mean'], row['low'], row['high'], metric)})"
+        for what, row in winners.items()
+    ]
+    return [f"{extreme} {metric_name(metric)}, descriptive: {'; '.join(parts)}."] if parts else []
+
+
+def modality_words(subset: str, everything: list[str]) -> str:
+    """Name a subset for people.
+
+    >>> modality_words("a+b", ["a", "b"]), modality_words("a", ["a", "b"])
+    ('all modalities', 'a alone')
+    """
+    names = modalities([subset])
+    if len(names) == len(everything):
+        return "all modalities"
+    return f"{names[0]} alone" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def plain(text: str) -> str:
+    """Return text as Markdown that shows it literally: no HTML, emphasis or line break of a name takes effect.
+
+    >>> plain("<b> x_1")
+    '&lt;b> x\\\\_1'
+    """
+    for sign, instead in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("*", "\\*"), ("_", "\\_"), ("`", "\\`")):
+        text = text.replace(sign, instead)
+    return " ".join(text.split())

@@ -1,0 +1,180 @@
+"""What the labels mean: supervised loss per sample, probabilities and metrics for each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+    MultilabelAccuracy,
+    MultilabelAUROC,
+    MultilabelF1Score,
+)
+from torchmetrics.functional.classification import multiclass_accuracy, multilabel_f1_score
+from torchmetrics.functional.regression import r2_score
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
+
+from kd.errors import ConfigError
+
+CALIBRATION_BINS = 15
+CALIBRATION_MINIMUM_ROWS = 500
+"""ECE on fewer rows is dominated by its own bias, so it is not printed (protocol 9)."""
+
+
+class Task:
+    """Supervised loss, probabilities and metrics of one kind of label.
+
+    Args:
+        outputs: C, the number of logits.
+        class_weight: one non-negative weight per class or label; None weighs all alike.
+    """
+
+    name: str
+    primary: str
+    """The metric that validation maximises."""
+
+    def __init__(self, outputs: int, class_weight: Sequence[float] | None = None) -> None:
+        if class_weight is not None and len(class_weight) != outputs:
+            raise ConfigError(f"class_weight: expected {outputs} weights, got {len(class_weight)}")
+        self.outputs = outputs
+        self.class_weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+
+    def loss(self, logits: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
+        """Return the supervised loss per sample [B], 0 where a row has no label."""
+        return torch.where(labelled, self._loss(logits, label), 0.0)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return [B, C]: class probabilities, label probabilities, or the predicted values."""
+        raise NotImplementedError
+
+    def score(self, logits: Tensor, label: Tensor) -> float:
+        """Return the primary metric alone, the one that validation maximises."""
+        raise NotImplementedError
+
+    def metrics(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        """Return every metric of the task by name, from logits [N, C] and labels."""
+        collection = self._metrics(len(label))
+        collection.update(self.probabilities(logits), label)
+        values = {name: float(value) for name, value in collection.compute().items()}
+        return values | self._proper_scores(logits, label)
+
+    def _weight(self, device: torch.device) -> Tensor | None:
+        return None if self.class_weight is None else self.class_weight.to(device)
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _metrics(self, rows: int) -> MetricCollection:
+        raise NotImplementedError
+
+    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class Multiclass(Task):
+    """Exactly one of C classes; label int64 [B] in [0, C)."""
+
+    name, primary = "multiclass", "accuracy"
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits, label, weight=self._weight(logits.device), reduction="none")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(dim=-1)
+
+    def score(self, logits: Tensor, label: Tensor) -> float:
+        return float(multiclass_accuracy(logits, label, num_classes=self.outputs, average="micro"))
+
+    def _metrics(self, rows: int) -> MetricCollection:
+        classes = self.outputs
+        found: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
+            "macro_f1": MulticlassF1Score(num_classes=classes, average="macro"),
+            "auroc": MulticlassAUROC(num_classes=classes),
+        }
+        if rows >= CALIBRATION_MINIMUM_ROWS:
+            found["ece"] = MulticlassCalibrationError(num_classes=classes, n_bins=CALIBRATION_BINS)
+        return MetricCollection(found)
+
+    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        one_hot = F.one_hot(label, self.outputs)
+        brier = (logits.softmax(dim=-1) - one_hot).square().sum(dim=-1).mean()
+        return {"nll": float(F.cross_entropy(logits, label)), "brier": float(brier)}
+
+
+class Multilabel(Task):
+    """Any of C labels; label float [B, C] of zeros and ones."""
+
+    name, primary = "multilabel", "macro_f1"
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        each = F.binary_cross_entropy_with_logits(
+            logits, label.to(logits.dtype), weight=self._weight(logits.device), reduction="none"
+        )
+        return each.mean(dim=-1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def score(self, logits: Tensor, label: Tensor) -> float:
+        return float(multilabel_f1_score(logits.sigmoid(), label.long(), num_labels=self.outputs))
+
+    def metrics(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        return super().metrics(logits, label.long())
+
+    def _metrics(self, rows: int) -> MetricCollection:
+        labels = self.outputs
+        return MetricCollection(
+            {
+                "accuracy": MultilabelAccuracy(num_labels=labels),
+                "macro_f1": MultilabelF1Score(num_labels=labels),
+                "auroc": MultilabelAUROC(num_labels=labels),
+            }
+        )
+
+    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        target = label.to(logits.dtype)
+        return {
+            "nll": float(F.binary_cross_entropy_with_logits(logits, target)),
+            "brier": float((logits.sigmoid() - target).square().mean()),
+        }
+
+
+class Regression(Task):
+    """C real values; label float [B, C]; the loss is the mean squared error."""
+
+    name, primary = "regression", "r2"
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        weight = self._weight(logits.device)
+        squared = (logits - label.to(logits.dtype)).square()
+        return (squared if weight is None else squared * weight).mean(dim=-1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def score(self, logits: Tensor, label: Tensor) -> float:
+        return float(r2_score(logits, label.to(logits.dtype)))
+
+    def _metrics(self, rows: int) -> MetricCollection:
+        return MetricCollection({"r2": R2Score(), "mse": MeanSquaredError(), "mae": MeanAbsoluteError()})
+
+    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        return {}
+
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Multiclass, Multilabel, Regression)}
+
+
+def make_task(name: str, outputs: int, class_weight: Sequence[float] | None = None) -> Task:
+    """Return the task called `multiclass`, `multilabel` or `regression`."""
+    if name not in TASKS:
+        raise ConfigError(f"task: unknown task {name!r}; known: {', '.join(TASKS)}")
+    return TASKS[name](outputs, class_weight)

@@ -1,0 +1,35 @@
+"""Prune, export and quantise a student's package; every stage is a package beside the others.
+
+python scripts/compress_student.py out/student --to out/small
+"""
+
+import argparse
+from pathlib import Path
+
+import kd
+from kd.compress.package import Context, Package
+from kd.compress.pipeline import compress
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("package", help="folder of a student")
+    parser.add_argument("--to", required=True, help="parent folder of the stages")
+    parser.add_argument("--macs", type=float, default=0.5, help="share of the multiply-accumulates that may remain")
+    arguments = parser.parse_args()
+
+    student = Package.load(arguments.package)
+    data = kd.DataModule(kd.load_source("mfeat", modalities=student.modalities))
+    training = data.source.batch(data.split.train, data.available[data.split.train])  # calibration sees no other rows
+    passes = {
+        "pruned": {"name": "structured", "macs": arguments.macs},
+        "exported": {"name": "onnx"},
+        "int8": {"name": "static_int8"},
+    }
+    for result in compress(student, passes, Context(example=training), Path(arguments.to)):
+        cost = result.package.cost()
+        print(f"{result.package.folder}: {cost['bytes']} bytes, {cost['macs']} MACs, {result.seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

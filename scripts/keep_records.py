@@ -1,0 +1,50 @@
+"""Copy a finished run's tables into docs/records, where `make docs` reads them; weights and predictions stay behind.
+
+python scripts/keep_records.py runs/run/ID demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from kd.errors import KDError
+from kd.record import load_record
+
+RECORDS = Path(__file__).parent.parent / "docs" / "records"
+TABLES = ("summary", "stages", "contrasts")
+
+
+def keep(folder: Path, prefix: str) -> list[Path]:
+    """Copy the tables and the record they came from; return what was written."""
+    record = load_record(folder)
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    kept = [
+        (folder / record.files[table], RECORDS / f"{prefix}_{table}.parquet")
+        for table in TABLES
+        if table in record.files
+    ]
+    kept.append((folder / record.files["provenance"], RECORDS / f"{prefix}_provenance.json"))
+    for source, target in kept:
+        shutil.copyfile(source, target)
+    return [target for _, target in kept]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("prefix", help="name of its tables in docs/records")
+    arguments = parser.parse_args()
+    try:
+        for path in keep(arguments.run, arguments.prefix):
+            print(path.relative_to(RECORDS.parent.parent))
+    except KDError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

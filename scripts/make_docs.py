@@ -1,0 +1,152 @@
+"""Write the tables in README.md, paper_repro.md and docs/ from the registries and the committed records.
+
+A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME -->`. NAME is `registry:objectives` (or
+another registry) or `record:demo_summary`, which reads `docs/records/demo_summary.parquet`. `--check` writes nothing
+and fails where a document differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # the script runs from a checkout, installed or not
+    sys.path.insert(0, str(ROOT))
+
+from kd.errors import KDError, RecordError  # noqa: E402
+
+REGISTRIES = {
+    "objectives": "kd.objectives:OBJECTIVES",
+    "encoders": "kd.models:ENCODERS",
+    "fusions": "kd.models:FUSIONS",
+    "mechanisms": "kd.data:MECHANISMS",
+    "sources": "kd.data:SOURCES",
+    "passes": "kd.compress:PASSES",
+}
+MARKER = re.compile(r"<!-- (/?)kd:([^ ]+) -->")
+
+
+class MarkerError(KDError):
+    """A marker that no generator knows, or that is not closed."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Rewrite or check every document; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a document is stale")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
+    options = parser.parse_args(arguments)
+    try:
+        return run_documents(options.root, write=not options.check)
+    except KDError as error:
+        print(f"make_docs: {error}", file=sys.stderr)
+        return 2
+
+
+def run_documents(root: Path, *, write: bool) -> int:
+    """Bring every document up to date, or name the first stale place of each; return the exit status."""
+    stale = 0
+    for path in documents(root):
+        old = path.read_text()
+        new, changed = rewrite(old, root, str(path.relative_to(root)))
+        if not changed:
+            continue
+        if write:
+            from kd.record import write_atomic
+
+            write_atomic(path, new)
+            print(path.relative_to(root))
+        else:
+            stale = 1
+            print(f"make_docs: {path.relative_to(root)}: kd:{changed[0]} is stale; run `make docs`", file=sys.stderr)
+    return stale
+
+
+def documents(root: Path) -> list[Path]:
+    """Return the documents that may hold generated tables."""
+    paths = [root / "README.md", root / "paper_repro.md", *sorted((root / "docs").glob("*.md"))]
+    return [path for path in paths if path.is_file()]
+
+
+def rewrite(text: str, root: Path, name: str) -> tuple[str, list[str]]:
+    """Return the text with every marked place filled, and the markers whose content changed.
+
+    Raises:
+        MarkerError: a marker is unknown, or not closed by its own end.
+    """
+    pieces, changed, position = [], [], 0
+    fenced = [match.span() for match in re.finditer(r"^```.*?^```", text, flags=re.MULTILINE | re.DOTALL)]
+    fenced += [match.span() for match in re.finditer(r"`[^`\n]+`", text)]
+    found = [m for m in MARKER.finditer(text) if not any(start <= m.start() < end for start, end in fenced)]
+    if len(found) % 2:
+        raise MarkerError(f"{name}: kd:{found[-1][2]} is not closed; end it with <!-- /kd:{found[-1][2]} -->")
+    for start, end in zip(found[::2], found[1::2], strict=True):
+        if start[1] or not end[1] or start[2] != end[2]:
+            raise MarkerError(f"{name}: kd:{start[2]} is not closed; end it with <!-- /kd:{start[2]} -->")
+        try:
+            content = f"\n{generate(start[2], root)}\n"
+        except KDError as error:
+            raise type(error)(f"{name}: {error}") from error
+        if content != text[start.end() : end.start()]:
+            changed.append(start[2])
+        pieces += [text[position : start.end()], content]
+        position = end.start()
+    return "".join([*pieces, text[position:]]), changed
+
+
+def generate(marker: str, root: Path) -> str:
+    """Return the Markdown that a marker asks for.
+
+    Raises:
+        MarkerError: nothing generates it.
+        RecordError: its records are not there.
+    """
+    kind, _, name = marker.partition(":")
+    if kind == "registry" and name in REGISTRIES:
+        return registry_table(name)
+    if kind == "record" and name:
+        return record_table(root / "docs" / "records" / f"{name.removesuffix('.parquet')}.parquet", marker)
+    known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME"]
+    raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
+
+
+def registry_table(name: str) -> str:
+    """Return a registry as a table of name, sentence and source."""
+    import pandas as pd
+
+    from kd.report.tables import markdown
+
+    module, _, attribute = REGISTRIES[name].partition(":")
+    try:
+        registry = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise MarkerError(f"kd:registry:{name}: {REGISTRIES[name]} cannot be imported ({error})") from error
+    rows = [(f"`{part}`", entry.sentence, entry.source) for part, entry in registry.items()]
+    return markdown(pd.DataFrame(rows, columns=["name", "what it does", "source"]))
+
+
+def record_table(path: Path, marker: str) -> str:
+    """Return committed records as the table that reports show; its columns say which."""
+    import pandas as pd
+
+    from kd.report import tables
+
+    if not path.is_file():
+        raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; commit the records it shows")
+    frame = pd.read_parquet(path)
+    if "what" in frame:
+        shown = [tables.summary_table(frame, metric) for metric in frame["metric"].unique()[:1]]
+        return tables.markdown(shown[0]) if shown else tables.markdown(frame)
+    if "verdict" in frame:
+        return tables.markdown(tables.contrast_table(frame))
+    if "latency_ratio" in frame:
+        return tables.markdown(tables.stage_table(frame))
+    return tables.markdown(frame)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

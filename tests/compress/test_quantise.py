@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from kd.compress.export import Onnx
+from kd.compress.package import GRAPH, Context, Package, differences
+from kd.compress.pipeline import StageResult
+from kd.compress.quantise import StaticInt8, calibration, float_products, int8_share
+from kd.errors import KDError
+from kd.models.classifier import Classifier
+from kd.types import Batch
+
+Stages = tuple[dict[str, StageResult], dict[Path, bytes], list[tuple[str, float | None]]]
+
+
+def test_int8_decides_like_float_on_most_unseen_rows(stages: Stages, unseen: Batch) -> None:
+    float_, int8 = (stages[0][stage].package.predictor() for stage in ("onnx", "int8"))
+    assert differences(float_, int8, unseen, "multiclass", limit=256)["agreement"] > 0.97
+
+
+def test_int8_runs_int8_kernels(stages: Stages) -> None:
+    path = stages[0]["int8"].package.folder / GRAPH
+    assert float_products(path) == []
+    assert int8_share(path) == stages[0]["int8"].package.evidence["int8_share"] == 1.0
+    assert int8_share(stages[0]["onnx"].package.folder / GRAPH) == 0.0
+
+
+def test_weights_and_activations_are_symmetric_int8(stages: Stages) -> None:
+    graph = onnx.load(stages[0]["int8"].package.folder / GRAPH).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    zeros = [constants[node.input[2]] for node in pairs if len(node.input) > 2]
+    assert zeros
+    assert all(not zero.any() for zero in zeros)
+    assert all(zero.dtype in (np.int8, np.int32) for zero in zeros)
+
+
+def test_a_row_does_not_depend_on_its_batch_mates(stages: Stages, unseen: Batch) -> None:
+    predictor = stages[0]["int8"].package.predictor()
+    together = predictor(unseen.inputs, unseen.present)[:1]
+    alone = predictor({name: value[:1] for name, value in unseen.inputs.items()}, unseen.present[:1])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_calibration_covers_every_pattern_with_training_values_only(rows: Batch) -> None:
+    complete = rows.with_present(rows.present | True)
+    feeds = calibration(Context(complete), list(rows.inputs), rows=70)
+    present = np.concatenate([feed["present"] for feed in feeds])
+    assert len(np.unique(present, axis=0)) == 7
+    gaps = calibration(Context(rows), list(rows.inputs), rows=256)
+    assert all(np.isfinite(feed[name]).all() for feed in gaps for name in rows.inputs)
+    assert all(feed["present"].any(axis=1).all() for feed in gaps)
+
+
+def test_calibration_without_rows_is_refused(rows: Batch) -> None:
+    with pytest.raises(KDError, match="calibration rows"):
+        calibration(Context(rows), list(rows.inputs), rows=0)
+
+
+def test_filler_of_absent_rows_does_not_set_the_branch_ranges(tmp_path: Path) -> None:
+    # Means 1000 deviations from zero: a standardised filler 0 would stretch every scale a hundredfold.
+    torch.manual_seed(0)
+    model = Classifier({"fou": [8], "zer": [8]}, 4, width=16)
+    inputs = {name: 1000 + torch.randn(200, 8) for name in ("fou", "zer")}
+    rows = Batch.of(inputs, torch.zeros(200))
+    model.fit_scalers(rows.inputs, rows.present)
+    package = Onnx(tolerance=1e-5)(Package.save(model.eval(), tmp_path / "student"), Context(rows), tmp_path / "onnx")
+    assert StaticInt8()(package, Context(rows), tmp_path / "int8").evidence["parity_max"] < 0.1

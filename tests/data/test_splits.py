@@ -1,0 +1,70 @@
+"""Splits: disjoint, stratified, whole groups, fixed by a seed."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kd.data.source import Source
+from kd.data.splits import Split, split
+from kd.errors import DataError, LeakError
+
+
+def rows_of(count=400, classes=4, **fields):
+    label = fields.pop("label", torch.arange(count) % classes)
+    return Source(name="rows", inputs={"a": torch.zeros(count, 1)}, label=label, classes=classes, **fields)
+
+
+def test_split_covers_every_row_once():
+    parts = split(rows_of())
+    assert torch.cat([parts.train, parts.validation, parts.test]).sort().values.tolist() == list(range(400))
+    assert [len(p) for p in (parts.train, parts.validation, parts.test)] == [260, 40, 100]
+
+
+def test_split_is_stratified_by_class():
+    source = rows_of()
+    parts = split(source, seed=3)
+    assert source.label[parts.test].bincount().tolist() == [25] * 4
+    assert source.label[parts.validation].bincount().tolist() == [10] * 4
+
+
+def test_split_is_fixed_by_its_seed():
+    source = rows_of()
+    assert split(source).fingerprint == split(source).fingerprint != split(source, seed=1).fingerprint
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(1, 6), min_size=30, max_size=60), seed=st.integers(0, 1000))
+def test_groups_are_never_cut(sizes, seed):
+    group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    source = rows_of(len(group), classes=2, group=group)
+    split(source, seed=seed).validate(source)
+
+
+def test_multilabel_and_regression_are_split_without_strata():
+    source = rows_of(40, classes=2, label=torch.rand(40, 2), task="regression")
+    assert len(split(source).test) == 10
+
+
+@pytest.mark.parametrize("fractions", [(0.0, 0.1), (0.5, 0.5), (1.0, 0.1), (0.25, 0.0)])
+def test_empty_part_is_refused_in_one_line(fractions):
+    with pytest.raises(DataError) as caught:
+        split(rows_of(), test=fractions[0], validation=fractions[1])
+    assert "\n" not in str(caught.value)
+
+
+def test_class_too_rare_to_stratify_is_refused_in_one_line():
+    with pytest.raises(DataError, match="rows: split") as caught:
+        split(rows_of(40, label=torch.tensor([1] + [0] * 39)))
+    assert "\n" not in str(caught.value)
+
+
+def test_overlapping_parts_are_a_leak():
+    with pytest.raises(LeakError, match=r"both train and test, the first \[1\]"):
+        Split(torch.tensor([0, 1]), torch.tensor([2]), torch.tensor([1, 3])).validate()
+
+
+def test_cut_group_is_a_leak():
+    source = rows_of(4, classes=2, group=torch.tensor([0, 1, 2, 0]))
+    with pytest.raises(LeakError, match="group"):
+        Split(torch.tensor([0, 1]), torch.tensor([2]), torch.tensor([3])).validate(source)

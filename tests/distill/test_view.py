@@ -1,0 +1,51 @@
+"""What a node sees: dropped modalities, eligible rows, batches by step."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd.data.stream import StepBatches
+from kd.distill.view import drop, eligible, subsets
+
+
+@given(seed=st.integers(0, 10_000), probability=st.floats(0, 0.99))
+def test_dropping_hides_only_what_was_there_and_leaves_one(seed: int, probability: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    present = torch.rand(20, 4, generator=generator) > 0.5
+    kept = drop(present, probability, generator)
+    assert not (kept & ~present).any()
+    assert torch.equal(kept.any(dim=1), present.any(dim=1))
+
+
+def test_dropping_hides_as_often_as_asked() -> None:
+    kept = drop(torch.ones(20_000, 6, dtype=torch.bool), 0.3, torch.Generator().manual_seed(0))
+    # 120,000 draws: six standard errors are 0.008; the survivor rule adds 0.3^6 / 6.
+    assert abs(float(kept.float().mean()) - 0.7) < 0.01
+
+
+def test_eligible_rows_are_complete_over_the_source_or_any_of_the_nodes_own() -> None:
+    present = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1]]).bool()
+    assert eligible(present, "complete", [0]).tolist() == [True, False, False]
+    assert eligible(present, "any", [0, 1]).tolist() == [True, True, False]
+
+
+def test_all_subsets_are_named_once() -> None:
+    assert len(set(subsets("abcd"))) == 15
+
+
+def test_batches_pass_over_every_row_before_any_repeats() -> None:
+    ids = torch.arange(100, 110)
+    stream = StepBatches(ids, batch_size=4, steps=5, seed=0)
+    rows = torch.cat(list(stream))
+    assert sorted(rows[:10].tolist()) == ids.tolist()
+    assert sorted(rows[10:].tolist()) == ids.tolist()
+
+
+def test_rounds_continue_the_stream_whatever_was_drawn_before() -> None:
+    ids = torch.arange(13)
+    whole = torch.cat(list(StepBatches(ids, batch_size=4, steps=10, seed=1)))
+    resumed = StepBatches(ids, batch_size=4, steps=5, seed=1)
+    resumed.set_epoch(1)
+    assert torch.equal(torch.cat(list(resumed)), whole[20:])

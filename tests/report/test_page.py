@@ -1,0 +1,127 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from kd.errors import RecordError
+from kd.report import tables
+from kd.report.diagram import graph_picture
+from kd.report.evidence import load_evidence
+from kd.report.page import write_report
+
+from .conftest import edge, write_run
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Balance(HTMLParser):
+    """Collect tags that are closed out of order, and every id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def test_the_page_holds_the_numbers_of_the_records(reported):
+    page = (reported / "report.html").read_text()
+    for row in tables.subset_table(load_evidence(reported).subsets, "accuracy").itertuples():
+        assert tables.interval(row.mean, row.low, row.high) in page
+    assert "+1.2 points [0.3, 2.1] over 5 seeds" in page
+    assert "2.40×" in page
+    assert "validation accuracy, mean over subsets, 200 labels" in page
+
+
+def test_the_page_is_self_contained(reported):
+    page = (reported / "report.html").read_text()
+    addresses = re.findall(r'([\w:]+)="https?://', page)
+    assert set(addresses) <= {"xmlns", "xmlns:xlink"}
+    assert not re.search(r"@import|<link|<script src|<img|url\((?!#)", page)
+
+
+def test_the_page_is_well_formed_and_its_ids_are_unique(reported):
+    parser = Balance()
+    parser.feed((reported / "report.html").read_text())
+    assert (parser.wrong, parser.open) == ([], [])
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_the_same_records_give_the_same_bytes(reported):
+    files = (reported / "report.html", reported / "report.md")
+    first = [file.read_bytes() for file in files]
+    write_report(reported)
+    assert [file.read_bytes() for file in files] == first
+
+
+def test_names_are_escaped(tmp_path):
+    name = '<img src=x onerror="alert(1)">&$x$'
+    page = write_report(write_run(tmp_path / "run", rename=name)).read_text()
+    assert "<img" not in page
+    assert "&lt;img src=x onerror" in page
+    assert "<img" not in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_run_without_stages_has_a_report(tmp_path):
+    page = write_report(write_run(tmp_path / "run", stages=False)).read_text()
+    assert "size on disk" not in page
+
+
+def test_markdown_says_what_the_page_says(reported):
+    text = (reported / "report.md").read_text()
+    evidence = load_evidence(reported)
+    assert tables.markdown(tables.summary_table(evidence.summary, "accuracy")) in text
+    assert tables.markdown(tables.contrast_table(evidence.contrasts)) in text
+
+
+def test_a_folder_without_a_record_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="no record here"):
+        write_report(tmp_path)
+
+
+def test_a_table_changed_after_the_run_is_refused(run):
+    (run / "subsets.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RecordError, match="changed since it was recorded"):
+        write_report(run)
+
+
+def test_a_table_without_its_columns_is_refused(run):
+    from kd.record import load_record, save_record
+
+    record = load_record(run)
+    frame = load_evidence(run).summary.drop(columns="note")
+    frame.to_parquet(run / "summary.parquet")
+    save_record(record, run)
+    with pytest.raises(RecordError, match=r"'summary' lacks the columns note"):
+        write_report(run)
+
+
+def test_a_node_that_teaches_itself_has_a_loop():
+    picture = graph_picture(
+        {"nodes": {"student": {"kind": "student"}}, "edges": {"own": edge("student") | {"view": "full"}}}
+    )
+    assert "kl × 1, view full" in picture
+
+
+def test_the_report_never_imports_torch():
+    code = "import sys, kd.report.page; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_package_is_light():
+    code = "import sys, kd.report; sys.exit(bool({'matplotlib', 'pandas', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,117 @@
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kd.registry import Entry, Registry
+
+from .conftest import contrast_frame, stage_frame, subset_frame, summary_frame
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_docs = load("make_docs")
+screenshot_report = load("screenshot_report")
+
+
+def document(root: Path, *markers: str) -> Path:
+    path = root / "README.md"
+    path.write_text("before\n" + "".join(f"<!-- kd:{m} -->\n<!-- /kd:{m} -->\n" for m in markers) + "after\n")
+    return path
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    records = tmp_path / "docs" / "records"
+    records.mkdir(parents=True)
+    summary_frame(subset_frame()).to_parquet(records / "demo_summary.parquet")
+    stage_frame().to_parquet(records / "demo_stages.parquet")
+    contrast_frame().to_parquet(records / "demo_contrasts.parquet")
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> int:
+    return make_docs.main(["--root", str(root), *arguments])
+
+
+def test_tables_are_written_from_records_and_then_current(checkout):
+    readme = document(checkout, "record:demo_summary", "record:demo_stages.parquet", "record:demo_contrasts")
+    assert run(checkout) == 0
+    text = readme.read_text()
+    assert "2.40×" in text
+    assert "+1.2 [0.3, 2.1]" in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert run(checkout, "--check") == 0
+
+
+def test_check_names_the_stale_file_and_marker_and_writes_nothing(checkout, capsys):
+    readme = document(checkout, "record:demo_contrasts")
+    run(checkout)
+    typed = readme.read_text().replace("+1.2", "+2.1")
+    readme.write_text(typed)
+    assert run(checkout, "--check") == 1
+    error = capsys.readouterr().err
+    assert error == "make_docs: README.md: kd:record:demo_contrasts is stale; run `make docs`\n"
+    assert readme.read_text() == typed
+
+
+@pytest.mark.parametrize("marker", ["registry:recipes", "numbers"])
+def test_an_unknown_marker_is_one_line_and_status_two(checkout, capsys, marker):
+    document(checkout, marker)
+    assert run(checkout) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"make_docs: README.md: unknown marker kd:{marker}; known: ")
+    assert error.count("\n") == 1
+
+
+def test_a_marker_without_its_end_is_refused(checkout, capsys):
+    (checkout / "README.md").write_text("<!-- kd:record:demo_summary -->\n")
+    assert run(checkout) == 2
+    assert "is not closed" in capsys.readouterr().err
+
+
+def test_missing_records_are_named(checkout, capsys):
+    document(checkout, "record:absent")
+    assert run(checkout) == 2
+    assert "docs/records/absent.parquet is missing" in capsys.readouterr().err
+
+
+def test_a_marker_in_a_code_block_is_text(checkout):
+    (checkout / "README.md").write_text("```\n<!-- kd:NAME -->\n```\nor `<!-- kd:NAME -->`\n")
+    assert run(checkout, "--check") == 0
+
+
+def test_a_registry_is_a_table_of_its_entries(monkeypatch):
+    import types
+
+    module = types.SimpleNamespace(TABLE=Registry("objective", {"kl": Entry("a:b", "KL at T.", "1503.02531, eq. 4")}))
+    monkeypatch.setitem(make_docs.REGISTRIES, "objectives", "kd.invented:TABLE")
+    monkeypatch.setitem(__import__("sys").modules, "kd.invented", module)
+    assert make_docs.registry_table("objectives").splitlines()[2] == "| `kl` | KL at T. | 1503.02531, eq. 4 |"
+
+
+def test_without_chromium_the_error_is_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CHROMIUM", str(tmp_path / "absent"))
+    assert screenshot_report.main([str(tmp_path / "report.html"), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "screenshot_report: no chromium found; install it or set CHROMIUM to its path\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(screenshot_report.find_chromium() is None, reason="no chromium")
+def test_pictures_have_the_promised_widths(tmp_path):
+    from PIL import Image
+
+    report = tmp_path / "report.html"
+    report.write_text("<!DOCTYPE html><p>a page</p>")
+    assert screenshot_report.main([str(report), str(tmp_path), "--height", "300"]) == 0
+    assert [Image.open(tmp_path / f"report-{width}.png").size for width in (1280, 390)] == [(1280, 300), (390, 300)]
+    shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,0 +1,89 @@
+import pandas as pd
+import pytest
+
+from kd.errors import RecordError
+from kd.report import words
+
+from .conftest import contrast_frame, subset_frame, summary_frame
+
+
+def sentence(verdict: str) -> str:
+    frame = contrast_frame()
+    return words.contrast_sentence(frame[frame["verdict"] == verdict].iloc[0].to_dict())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("better", "student vs complete-case on all three: +1.2 points [0.3, 2.1] over 5 seeds (new rows): better."),
+        ("worse", "student vs late fusion on all three: −1.1 points [−1.8, −0.4] over 5 seeds (new rows): worse."),
+        (
+            "tie",
+            "student vs late fusion on mean over subsets: +0.1 points [−0.3, 0.5] over 5 seeds (new rows): a tie, the "
+            "whole interval is inside the stated margin.",
+        ),
+        (
+            "inconclusive",
+            "student vs complete-case on mean over subsets: no significant gain: +0.4 points [−0.5, 1.3] over 5 seeds "
+            "(new rows); a difference under 0.9 points could not have been seen.",
+        ),
+    ],
+)
+def test_each_verdict_has_its_sentence(verdict, expected):
+    assert sentence(verdict) == expected
+
+
+def test_an_inconclusive_loss_is_not_called_a_gain():
+    row = contrast_frame().iloc[1].to_dict() | {"estimate": -0.004}
+    assert "no significant difference" in words.contrast_sentence(row)
+
+
+def test_an_unknown_verdict_is_refused():
+    with pytest.raises(RecordError, match="expected a verdict among"):
+        words.contrast_sentence(contrast_frame().iloc[0].to_dict() | {"verdict": "promising"})
+
+
+def small_subsets(int8: tuple[float, float]) -> pd.DataFrame:
+    values = {"float": (0.8, 0.9), "int8": int8}
+    rows = [
+        ("student", stage, 0, subset, subset.count("+") + 1, 100, "accuracy", value)
+        for stage, pair in values.items()
+        for subset, value in zip(("a", "a+b"), pair, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["node", "stage", "seed", "subset", "size", "n", "metric", "value"])
+
+
+def test_a_stage_says_where_it_loses_most():
+    assert words.stage_sentences(small_subsets((0.77, 0.89)), "accuracy") == [
+        "student, int8 against float: −2.0 points in the mean over 2 subsets; it loses most on a alone (−3.0 points)."
+    ]
+
+
+def test_a_stage_that_loses_nothing_says_so():
+    assert "it loses on no subset" in words.stage_sentences(small_subsets((0.8, 0.91)), "accuracy")[0]
+
+
+def test_the_answer_leads_with_what_was_decided():
+    subsets = subset_frame()
+    found = words.answer(subsets, summary_frame(subsets), contrast_frame(), "accuracy")
+    assert found[0].endswith("better.")
+    assert "Of 4 declared comparisons in accuracy: 1 better, 1 worse, 1 tie, 1 inconclusive." in found
+
+
+def test_without_comparisons_nothing_is_called_better():
+    subsets = subset_frame()
+    found = words.answer(subsets, summary_frame(subsets), contrast_frame().head(0), "accuracy")
+    assert found[0].startswith("No comparison was declared")
+
+
+def test_few_seeds_are_called_a_demonstration():
+    subsets = subset_frame()
+    summary = summary_frame(subsets).assign(seeds=2)
+    assert "Only 2 seeds" in words.answer(subsets, summary, contrast_frame(), "accuracy")[-1]
+
+
+def test_only_nodes_that_answer_everything_compete_for_the_mean():
+    subsets = subset_frame()
+    summary = summary_frame(subsets)
+    summary.loc[summary["node"] == "fou", "mean"] = 0.999
+    assert not any("fou" in line for line in words.answer(subsets, summary, contrast_frame(), "accuracy"))

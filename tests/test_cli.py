@@ -1,0 +1,88 @@
+"""The command: results on standard output, one line per fault on standard error, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from kd.cli import differing, main
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rum"], "unknown verb; did you mean 'run'"),
+        (["run"], "expected a config"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such config"),
+        (["check", "configs/demo.yaml", "--seeds"], "settings are written key=value"),
+        (["list", "encoder"], "did you mean 'encoders'"),
+        (["show", "0000"], "no run of this name"),
+        (["data", "describe", "mfeet"], "did you mean 'mfeat'"),
+        (["run", "configs/demo.yaml", "sedes=3"], "sedes: unknown key; did you mean 'seeds'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(words: list[str], expected: str, capsys) -> None:
+    assert main(words) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert expected in streams.err
+    assert streams.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["sources", "mechanisms", "encoders", "fusions", "objectives", "optimizers", "schedules", "passes"]
+)
+def test_every_registry_is_listed_with_its_sources(kind: str, capsys) -> None:
+    assert main(["list", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(line.endswith(")") and len(line.split()) > 3 for line in lines)
+    assert main(["list", kind, "json=true"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(lines)
+
+
+def test_run_prints_the_summary_and_names_the_report_last(tmp_path: Path, capsys) -> None:
+    node = {"steps": 10, "validate_every": 10}
+    tree = {
+        "data": {"name": "synthetic", "modalities": 2, "rows": 200, "classes": 2, "width": 2},
+        "seeds": 2,
+        "nodes": {"both": {"sees": ["m0", "m1"], **node}},
+    }
+    path = tmp_path / "study.yaml"
+    OmegaConf.save(tree, path)
+    assert main(["run", str(path)]) == 0
+    streams = capsys.readouterr()
+    last = streams.out.splitlines()[-1]
+    assert last.startswith("report: ")
+    assert Path(last.removeprefix("report: ")).exists()
+    assert "both" in streams.out
+    assert "seed 0" in streams.err
+    run_id = Path(last).parent.name
+    assert main(["show", run_id[:8]]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == run_id
+
+
+def test_check_tells_every_fault_and_runs_nothing(tmp_path: Path, capsys, store: Path) -> None:
+    tree = {"data": {"name": "synthetic"}, "nodes": {"a": {"sees": ["m9"], "drop": 2.0}, "b": {"sees": []}}}
+    path = tmp_path / "study.yaml"
+    OmegaConf.save(tree, path)
+    assert main(["check", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(str(path)) for line in lines)
+    assert not store.exists()
+
+
+def test_differing_names_the_ingredient() -> None:
+    assert differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == {"a.c": (2, 3)}
+
+
+def test_a_user_error_shows_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-m", "kd", "run", "nowhere.yaml"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

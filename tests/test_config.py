@@ -1,0 +1,125 @@
+"""The configuration: schema, merging, and every fault at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd.config import load, parse
+from kd.distill.graph import order, part_faults
+from kd.errors import ConfigError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RUNNABLE = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.parts)
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    return {
+        "data": {"name": "synthetic"},
+        "nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0"]}},
+        "edges": {"e": {"teacher": "t", "student": "s"}},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_shipped_config_has_no_fault(path: Path) -> None:
+    from kd.study import faults
+
+    assert faults(load(path)) == []
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(tree(sedes=3, seeds="many", nodes={"t": {"sees": "m0", "stepz": 2}, "s": {}}))
+    text = str(refused.value)
+    for place in (
+        "sedes: unknown key; did you mean 'seeds'",
+        "seeds: expected int",
+        "nodes.t.stepz",
+        "nodes.t.sees",
+        "nodes.s.sees",
+    ):
+        assert place in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data": {"name": "mfeet"}}, "data.name: unknown source 'mfeet'; did you mean 'mfeat'"),
+        ({"mask": {"name": "mcar", "rat": 0.3}}, "mask.rat: unknown argument; did you mean 'rate'"),
+        ({"mask": {"name": "mcar", "rate": "half"}}, "mask.rate: expected"),
+        ({"edges": {"e": {"teacher": "u", "student": "s"}}}, "edges.e.teacher: unknown node 'u'"),
+        (
+            {"edges": {"e": {"teacher": "t", "student": "s", "loss": {"name": "kll"}}}},
+            "edges.e.loss.name: unknown objective",
+        ),
+        ({"edges": {"e": {"teacher": "t", "student": "s", "weight": -1.0}}}, "edges.e.weight: expected at least 0"),
+        ({"edges": {"e": {"teacher": "s", "student": "s"}}}, "edges.e.view: 'full' belongs to"),
+        (
+            {"edges": {"e": {"teacher": "t", "student": "s"}, "f": {"teacher": "s", "student": "t"}}},
+            "the graph has a cycle",
+        ),
+        ({"nodes": {"t": {"sees": ["m0"], "drop": 1.0}, "s": {"sees": ["m0"]}}}, "nodes.t.drop"),
+        ({"nodes": {"t": {"sees": ["m0"], "steps": 30}, "s": {"sees": ["m0"]}}}, "nodes.t.steps: expected a multiple"),
+        ({"nodes": {"t": {"sees": []}, "s": {"sees": ["m0"]}}}, "nodes.t.sees: expected at least one modality"),
+        ({"seeds": 0}, "seeds: expected at least 1"),
+        ({"contrasts": {"c": {"method": "s", "baseline": "none"}}}, "contrasts.c.baseline: unknown node or ensemble"),
+        ({"compress": {"student": "x", "passes": {}}}, "compress.student: unknown node 'x'"),
+    ],
+)
+def test_fault_names_its_place(changes: dict[str, Any], expected: str) -> None:
+    found = part_faults(parse(tree(**changes)))
+    assert any(expected in fault for fault in found), found
+    assert all("\n" not in fault for fault in found)
+
+
+def test_modality_that_no_teacher_sees_is_a_fault() -> None:
+    from kd.study import faults
+
+    nodes = {"t": {"sees": ["m0"]}, "s": {"sees": ["m0", "m1"]}}
+    assert any("no teacher sees m1" in fault for fault in faults(parse(tree(nodes=nodes))))
+
+
+def test_unknown_modality_is_a_fault() -> None:
+    from kd.study import faults
+
+    nodes = {"t": {"sees": ["m9"]}, "s": {"sees": ["m0"]}}
+    assert any("unknown modality 'm9'" in fault for fault in faults(parse(tree(nodes=nodes))))
+
+
+def test_teachers_come_before_students_and_names_settle_the_rest() -> None:
+    assert order(parse(tree())) == ["t", "s"]
+    nodes = {name: {"sees": ["m0"]} for name in "cab"}
+    assert order(parse(tree(nodes=nodes, edges={}))) == ["a", "b", "c"]
+
+
+def test_command_line_wins_over_the_file_and_the_file_over_what_it_uses(tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text("seeds: 1\nmargin: 0.5\nfirst_seed: 7\n")
+    (tmp_path / "main.yaml").write_text(
+        "use: [part.yaml]\nseeds: 2\nmargin: 0.25\ndata: {name: synthetic}\nnodes: {t: {sees: [m0]}}\n"
+    )
+    study = load(tmp_path / "main.yaml", ["seeds=3"])
+    assert (study.seeds, study.margin, study.first_seed) == (3, 0.25, 7)
+
+
+def test_part_whose_name_changes_is_replaced_whole(tmp_path: Path) -> None:
+    (tmp_path / "main.yaml").write_text(
+        "data: {name: synthetic}\nmask: {name: severe, complete: 9}\nnodes: {t: {sees: [m0]}}\n"
+    )
+    assert load(tmp_path / "main.yaml", ["mask.name=complete"]).mask == {"name": "complete"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [", "not readable as YAML"), ("- 1\n", "expected a mapping"), (None, "no such config")],
+)
+def test_unreadable_file_is_one_line(tmp_path: Path, text: str | None, expected: str) -> None:
+    path = tmp_path / "main.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=expected) as refused:
+        load(path)
+    assert "\n" not in str(refused.value)
