@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.errors import ConfigError, KDError
@@ -24,9 +25,12 @@ kd: knowledge distillation when modalities are missing
 
   kd run CONFIG [key=value ...]      train the graph, evaluate every subset, compress, report
   kd check CONFIG [key=value ...]    name every fault of a config at once; run nothing
+  kd evaluate CONFIG [key=value ...] the same without compression; print every subset's score
+  kd compress CONFIG [key=value ...] the same; print what each stage of compression costs and keeps
   kd report RUN                      write the report of a finished run again
   kd data list | describe NAME       data sets: modalities, widths, classes, licence
-  kd mask show CONFIG [seed=0]       who sees what under the config's mask
+  kd mask show CONFIG [seed=0]       who sees what under the config's mask; `kd mask make CONFIG to=FILE`
+                                     writes it as Parquet
   kd list KIND                       sources, mechanisms, encoders, fusions, objectives,
                                      optimizers, schedules, passes
   kd show RUN [why=OTHER]            a run's record; with why=, which ingredient differs
@@ -119,6 +123,26 @@ def check(words: Sequence[str]) -> int:
 def run(words: Sequence[str]) -> int:
     """Run a study and name its report."""
     study, path, as_json = _study(words, "run")
+    return _run_and_print(study, path, as_json, _print_summary)
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """Run a study without its compression and print every subset's score."""
+    from dataclasses import replace
+
+    study, path, as_json = _study(words, "evaluate")
+    return _run_and_print(replace(study, compress=None), path, as_json, _print_subsets)
+
+
+def compress(words: Sequence[str]) -> int:
+    """Run a study and print what each stage of compression costs and keeps."""
+    study, path, as_json = _study(words, "compress")
+    if study.compress is None:
+        raise ConfigError(f"{path}: compress: required here, as in configs/demo.yaml: a student and its passes")
+    return _run_and_print(study, path, as_json, _print_stages)
+
+
+def _run_and_print(study: Study, path: str, as_json: bool, show: Callable[[Path], None]) -> int:
     from kd.progress import Screen
     from kd.study import run as run_study
 
@@ -127,12 +151,28 @@ def run(words: Sequence[str]) -> int:
     if as_json:
         print((folder / "record.json").read_text(), end="")
         return 0
-    _print_summary(folder)
+    show(folder)
     print(f"report: {folder / 'report.html'}")
     return 0
 
 
-def _print_summary(folder: Any) -> None:
+def _print_subsets(folder: Path) -> None:
+    from kd.report.evidence import load_evidence
+    from kd.report.tables import markdown, subset_grid
+
+    found = load_evidence(folder)
+    print(markdown(subset_grid(found.subsets, found.metric)))
+
+
+def _print_stages(folder: Path) -> None:
+    from kd.report.evidence import load_evidence
+    from kd.report.tables import markdown, stage_table
+
+    print(markdown(stage_table(load_evidence(folder).stages)))
+    _print_summary(folder)
+
+
+def _print_summary(folder: Path) -> None:
     import pandas as pd
 
     summary = pd.read_parquet(folder / "summary.parquet")
@@ -189,10 +229,10 @@ def data(words: Sequence[str]) -> int:
 
 
 def mask(words: Sequence[str]) -> int:
-    """Show who sees what under a config's mask."""
+    """Show who sees what under a config's mask, or write it to a file."""
     action, rest, as_json = _arguments(words, "mask", "show")
-    if action != "show" or not rest:
-        raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]`")
+    if action not in ("show", "make") or not rest:
+        raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]` or `kd mask make CONFIG to=FILE [seed=0]`")
     from collections import Counter
 
     from kd.config import load
@@ -200,12 +240,21 @@ def mask(words: Sequence[str]) -> int:
     from kd.data.splits import split
     from kd.study import load as load_data
 
-    settings = [word for word in rest[1:] if word.startswith("seed=")]
-    seed = int(_settings(settings, {"seed": "0"}, "mask show")["seed"])
+    settings = [word for word in rest[1:] if word.startswith(("seed=", "to="))]
+    chosen = _settings(settings, {"seed": "0", "to": ""}, "mask")
+    if not chosen["seed"].isdigit():
+        raise ConfigError(f"kd mask: seed: expected a whole number, got {chosen['seed']!r}")
+    seed = int(chosen["seed"])
+    if action == "make" and not chosen["to"]:
+        raise ConfigError("kd mask make: to: required, as in to=mask.parquet")
     study = load(rest[0], [word for word in rest[1:] if word not in settings])
     source = load_data(study)
     rows = split(source, test=study.split.test, validation=study.split.validation, seed=study.split.seed)
     drawn = draw(source, rows, study.mask, seed)
+    if action == "make":
+        drawn.save(Path(chosen["to"]))
+        print(chosen["to"])
+        return 0
     available = drawn.available(source)[rows.train]
     counts = Counter(
         "+".join(m for m, kept in zip(source.modalities, row, strict=True) if kept) or "nothing"
@@ -289,10 +338,8 @@ def differing(one: Any, two: Any, where: str = "") -> dict[str, tuple[Any, Any]]
     return {} if one == two else {where: (one, two)}
 
 
-def _find(name: str) -> Any:
+def _find(name: str) -> Path:
     """Return the folder of a run named by its path or by the start of its id."""
-    from pathlib import Path
-
     from kd.errors import RecordError
     from kd.record import runs_root
 
@@ -308,6 +355,8 @@ def _find(name: str) -> Any:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": run,
     "check": check,
+    "evaluate": evaluate,
+    "compress": compress,
     "report": report,
     "data": data,
     "mask": mask,

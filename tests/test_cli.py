@@ -86,3 +86,45 @@ def test_a_user_error_shows_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-m", "kd", "run", "nowhere.yaml"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def small_config(folder: Path, **changes: object) -> Path:
+    node = {"steps": 20, "validate_every": 10, "model": {"width": 8, "encoder": {"name": "mlp", "hidden": [8]}}}
+    tree = {
+        "data": {"name": "synthetic", "modalities": 2, "rows": 300, "classes": 2, "width": 4},
+        "seeds": 1,
+        "nodes": {"both": {"sees": ["m0", "m1"], **node}},
+        **changes,
+    }
+    path = folder / "study.yaml"
+    OmegaConf.save(OmegaConf.create(tree), path)
+    return path
+
+
+def test_compress_prints_every_stage_and_evaluate_every_subset(tmp_path: Path, capsys) -> None:
+    passes = {"pruned": {"name": "structured"}, "exported": {"name": "onnx"}, "int8": {"name": "static_int8"}}
+    path = small_config(tmp_path, compress={"student": "both", "passes": passes})
+    assert main(["compress", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert all(stage in printed for stage in ("float", *passes))
+    assert main(["evaluate", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "m0+m1" in printed
+    assert "int8" not in printed
+    assert "Bayes rule" in printed
+
+
+def test_compress_without_passes_is_refused(tmp_path: Path, capsys) -> None:
+    assert main(["compress", str(small_config(tmp_path))]) == 2
+    assert "compress: required here" in capsys.readouterr().err
+
+
+def test_mask_is_shown_and_written(tmp_path: Path, capsys) -> None:
+    from kd.data.masks import Mask
+
+    path = small_config(tmp_path, mask={"name": "mcar", "rate": 0.3})
+    assert main(["mask", "show", str(path), "json=true"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown["patterns"]) == {"m0", "m1", "m0+m1"}
+    assert main(["mask", "make", str(path), f"to={tmp_path / 'mask.parquet'}"]) == 0
+    assert Mask.load(tmp_path / "mask.parquet").fingerprint == shown["fingerprint"]

@@ -125,7 +125,9 @@ def _search(
     model: nn.Module, remove: Callable[[nn.Module, float], Removed], *, macs: float, keep: float
 ) -> tuple[nn.Module, Removed]:
     """Bisect for the smallest share of channels whose removal meets the target."""
-    target, low, high = macs * _cost(model), 0.0, 1.0 - keep - ROUNDING
+    # Torch-Pruning skips a layer that would lose every channel: the narrowest one bounds the share.
+    narrowest = min(layer.out_features for layer in model.encoders.modules() if isinstance(layer, nn.Linear))  # type: ignore[union-attr]
+    target, low, high = macs * _cost(model), 0.0, 1.0 - max(keep, 1 / narrowest) - ROUNDING
     best = _candidate(model, remove, high)
     if _cost(best[0]) > target:
         raise KDError(f"{_cost(best[0]) / _cost(model):.2f} of the MACs remain at the floor")

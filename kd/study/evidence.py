@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import pandas as pd
 import torch
@@ -12,18 +11,26 @@ from torch import Tensor
 
 from kd.config import Study
 from kd.data.source import Source
+from kd.data.splits import Split
 from kd.evaluate.metrics import subset_rows, summarise
-from kd.evaluate.predictions import Logits, all_subsets, answer, combine
+from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
 from kd.evaluate.statistics import crossed_difference
 from kd.record import digest, run_folder
 from kd.study.replicate import FLOAT, Answers, Evidence
 from kd.tasks import Task
 
+BAYES = "Bayes rule"
+"""The row of the table that no method can pass but by luck; only for data whose law is known."""
 
-def tables(study: Study, source: Source, split: Any, task: Task, evidence: Evidence) -> dict[str, pd.DataFrame]:
+Key = tuple[str, str, int]
+"""(node, stage, seed)."""
+
+
+def tables(study: Study, source: Source, split: Split, task: Task, evidence: Evidence) -> dict[str, pd.DataFrame]:
     """Return the frames of the report: subsets, summary, contrasts, curves, stages."""
     every = all_subsets(source.modalities)
     fused = dict(evidence.answers) | _ensembles(study, evidence, every, task)
+    fused |= _bayes_rule(source, split, every, sorted(evidence.masks))
     test: list[dict[str, object]] = []
     validation: list[dict[str, object]] = []
     for (node, stage, seed), answers in fused.items():
@@ -42,7 +49,7 @@ def tables(study: Study, source: Source, split: Any, task: Task, evidence: Evide
     }
 
 
-def _ensembles(study: Study, evidence: Evidence, every: list[str], task: Task) -> dict[tuple[str, str, int], Answers]:
+def _ensembles(study: Study, evidence: Evidence, every: list[str], task: Task) -> dict[Key, Answers]:
     found = {}
     for name, ensemble in study.ensembles.items():
         for seed in evidence.masks:
@@ -56,8 +63,22 @@ def _ensembles(study: Study, evidence: Evidence, every: list[str], task: Task) -
     return found
 
 
+def _bayes_rule(source: Source, split: Split, every: list[str], seeds: list[int]) -> dict[Key, Answers]:
+    """Return the Bayes rule's own answers on the same rows, where the data's law is known (protocol 14)."""
+    posterior = getattr(source.ceiling, "posterior", None)
+    if posterior is None:
+        return {}
+
+    def answers(ids: Tensor) -> Logits:
+        shown = {subset: {m: source.inputs[m][ids] for m in subset.split(SEPARATOR)} for subset in every}
+        return {subset: posterior(x).clamp_min(1e-30).log().float() for subset, x in shown.items()}
+
+    found = Answers(answers(split.validation), answers(split.test))
+    return {(BAYES, FLOAT, seed): found for seed in seeds}
+
+
 def contrasts(
-    study: Study, answers: Mapping[tuple[str, str, int], Answers], every: list[str], label: Tensor, task: Task
+    study: Study, answers: Mapping[Key, Answers], every: list[str], label: Tensor, task: Task
 ) -> pd.DataFrame:
     """Return each declared contrast with its crossed interval over seeds and test rows, and its verdict."""
     found = []

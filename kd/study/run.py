@@ -22,6 +22,7 @@ from kd.data import load_source
 from kd.data.audit import Audit, label_columns
 from kd.data.masks import draw
 from kd.data.source import Source
+from kd.data.splits import Split
 from kd.data.splits import split as split_rows
 from kd.distill.fit import Setting, rows_seen
 from kd.distill.graph import data_faults, order, part_faults
@@ -150,7 +151,7 @@ def describe_graph(study: Study) -> dict[str, Any]:
 def _write(
     study: Study,
     source: Source,
-    split: Any,
+    split: Split,
     task: Task,
     evidence: Evidence,
     frames: Mapping[str, pd.DataFrame],

@@ -78,3 +78,10 @@ def test_tune_without_a_fit_is_refused(student: Package, rows: Batch, tmp_path: 
     with pytest.raises(KDError, match="no fit"):
         Tune()(student, Context(rows), tmp_path / "tuned")
     assert not (tmp_path / "tuned").exists()
+
+
+def test_narrow_layers_are_pruned_to_their_last_channels() -> None:
+    model = Classifier({"a": [4], "b": [4]}, 2, width=8, encoder={"name": "mlp", "hidden": [8]})
+    pruned, removed, _ = prune(model.eval(), macs=0.2, keep=0.1)
+    assert network_cost(pruned)["macs"] <= 0.2 * network_cost(model)["macs"]
+    assert all(len(channels) < 8 for channels in removed.values())
