@@ -12,6 +12,8 @@ import pandas as pd
 from kd.errors import RecordError
 from kd.record import RunRecord, load_record
 
+KINDS = ("baseline", "teacher", "student", "ensemble")
+"""Kinds of nodes in the order of a report's rows."""
 COLUMNS = {
     "subsets": ("node", "stage", "seed", "subset", "size", "n", "metric", "value"),
     "contrasts": (
@@ -59,6 +61,11 @@ class Evidence:
         known = list(self.subsets["metric"].unique())
         return "accuracy" if "accuracy" in known or not known else str(known[0])
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What each node is: baseline, teacher, student or ensemble."""
+        return {name: str(node.get("kind", "")) for name, node in self.graph.get("nodes", {}).items()}
+
 
 def load_evidence(folder: Path) -> Evidence:
     """Read a finished run's folder.
@@ -68,16 +75,29 @@ def load_evidence(folder: Path) -> Evidence:
     """
     record = load_record(folder)
     stages = _table(record, folder, "stages") if "stages" in record.files else pd.DataFrame(columns=COLUMNS["stages"])
+    graph = _document(record, folder, "graph")
     return Evidence(
         record=record,
-        subsets=_table(record, folder, "subsets"),
+        subsets=_arranged(_table(record, folder, "subsets"), graph, stages),
         contrasts=_table(record, folder, "contrasts"),
-        summary=_table(record, folder, "summary"),
-        curves=_table(record, folder, "curves"),
-        stages=stages,
-        graph=_document(record, folder, "graph"),
+        summary=_arranged(_table(record, folder, "summary"), graph, stages),
+        curves=_arranged(_table(record, folder, "curves"), graph, stages),
+        stages=_arranged(stages, graph, stages),
+        graph=graph,
         provenance=_document(record, folder, "provenance"),
     )
+
+
+def _arranged(frame: pd.DataFrame, graph: dict[str, Any], stages: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows by their node's kind, its place in the graph and the order of the compression passes."""
+    nodes = graph.get("nodes", {})
+    kinds = {kind: place for place, kind in enumerate(KINDS)}
+    names = sorted(nodes, key=lambda name: kinds.get(nodes[name].get("kind"), len(kinds)))
+    passes = {stage: place for place, stage in enumerate(dict.fromkeys(stages["stage"]))}
+    ranks = pd.DataFrame({"node": frame["node"].map({name: place for place, name in enumerate(names)})})
+    if "stage" in frame:
+        ranks["stage"] = frame["stage"].map(passes)
+    return frame.loc[ranks.sort_values(list(ranks), kind="stable").index].reset_index(drop=True)
 
 
 def _path(record: RunRecord, folder: Path, name: str) -> Path:

@@ -41,8 +41,8 @@ STYLE: dict[Any, Any] = {
     "hatch.color": "#c4c4c4",
     "hatch.linewidth": 0.7,
 }
-CELL = 0.47
-"""Inches of a heat map's cell, wide enough for `100.0`."""
+CELL, WIDE_CELL, PAGE = 0.47, 0.85, 8.6
+"""Inches: a heat map's cell at least (wide enough for `100.0`) and at most, and the page at 1280 pixels."""
 
 
 @contextmanager
@@ -89,9 +89,10 @@ def subset_heat_map(frame: pd.DataFrame, metric: str) -> str:
     names = modalities(columns)
     labels = [_short(f"{node} {'' if stage == 'float' else stage}".strip(), 26) for node, stage in rows]
     left = 0.085 * max([len(text) for text in [*labels, *names]], default=1) + 0.25
-    width, height = left + CELL * len(columns) + 0.1, 0.24 * len(names) + 0.31 * len(rows) + 0.3
+    cell = max(CELL, min(WIDE_CELL, (PAGE - left - 0.1) / max(1, len(columns))))
+    width, height = left + cell * len(columns) + 0.1, 0.24 * len(names) + 0.31 * len(rows) + 0.3
     with _drawing("heat", width, height) as figure:
-        axes = figure.add_axes((left / width, 0.02, CELL * len(columns) / width, 0.96))
+        axes = figure.add_axes((left / width, 0.02, cell * len(columns) / width, 0.96))
         tops = _dots(axes, columns, names)
         values = {(r.node, r.stage, r.subset): r.mean for r in table.itertuples(index=False)}
         _cells(axes, [[values.get((*row, subset)) for subset in columns] for row in rows], metric)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from kd.record import write_atomic
 from kd.report import tables, words
 from kd.report.diagram import graph_picture
 from kd.report.evidence import Evidence, load_evidence
 from kd.report.figures import stage_charts, subset_heat_map, training_curves
+from kd.report.opening import opening
 
 
 def write_report(folder: Path) -> Path:
@@ -41,7 +43,9 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "metric": tables.metric_name(metric),
         "rows": sorted(set(evidence.subsets["n"])),
         "seeds": words.count_seeds(evidence.subsets["seed"].nunique()),
-        "answer": words.answer(evidence.subsets, evidence.summary, evidence.contrasts, metric),
+        "answer": opening(
+            *(evidence.subsets, evidence.summary, evidence.contrasts, evidence.stages), evidence.kinds, metric
+        ),
         "summary": tables.summary_table(evidence.summary, metric),
         "grid": tables.subset_grid(evidence.subsets, metric),
         "metrics": tables.metric_table(evidence.subsets),
@@ -72,7 +76,17 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
         curves=curves,
         charts=[Markup(svg) for svg in charts],
         columns=column_classes,
+        code=code_spans,
     )
+
+
+def code_spans(text: str) -> Markup:
+    """Return text as HTML in which what stands between backticks is code.
+
+    >>> code_spans("`a<b` wins")
+    Markup('<code>a&lt;b</code> wins')
+    """
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def column_classes(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -102,7 +116,7 @@ def markdown_report(content: Mapping[str, Any]) -> str:
     rows = ", ".join(map(str, content["rows"]))
     parts = [
         f"# {words.plain(content['title'])}",
-        " ".join(map(words.plain, content["answer"])),
+        " ".join(map(words.rich, content["answer"])),
         f"Run `{content['id']}`, {content['seeds']}, {rows} test rows. Scores in percent, means over seeds with "
         "95% t intervals, conditional on these test rows.",
         f"## Complete, mean and worst: {content['metric']}",

@@ -103,7 +103,7 @@ def stage_sentences(subsets: pd.DataFrame, metric: str) -> list[str]:
     sentences = []
     for node, group in chosen.groupby("node", sort=False):
         wide = group.pivot_table(index=["seed", "subset"], columns="stage", values="value")
-        for stage in stage_order(wide.columns):
+        for stage in stage_order(group["stage"]):
             if stage != "float" and "float" in wide:
                 change = (wide[stage] - wide["float"]).dropna().groupby("subset").mean()
                 if len(change):
@@ -120,56 +120,6 @@ def _stage_sentence(head: str, change: pd.Series, metric: str) -> str:
         return f"{head}: {mean}; it loses on no subset."
     place = modality_words(worst, modalities(order))
     return f"{head}: {mean}; it loses most on {place} ({number(change[worst], metric, signed=True)} {unit(metric)})."
-
-
-def answer(subsets: pd.DataFrame, summary: pd.DataFrame, contrasts: pd.DataFrame, metric: str) -> list[str]:
-    """Return the report's first paragraph, sentence by sentence: decided comparisons first, then the highest scores.
-
-    Args:
-        subsets, summary, contrasts: a run's tables.
-        metric: the one the report leads with.
-    """
-    rows = contrasts[contrasts["metric"] == metric].to_dict("records")
-    ranked = sorted(rows, key=lambda row: VERDICTS.index(row["verdict"]) if row["verdict"] in VERDICTS else 9)
-    decided = [row for row in ranked if row["verdict"] in ("better", "worse")] or ranked[:1]
-    sentences = [*(contrast_sentence(row) for row in decided[:2]), _tally(rows, metric)]
-    sentences += _highest(summary, _versatile(subsets), metric)
-    few = min(summary["seeds"], default=0)
-    if 0 < few < 5:
-        sentences.append(f"Only {count_seeds(few)}: a demonstration that every stage runs, not a result.")
-    if not len(subsets):
-        sentences.append("No subset of modalities was evaluated.")
-    return [sentence for sentence in sentences if sentence]
-
-
-def _tally(rows: list[dict[str, Any]], metric: str) -> str:
-    if not rows:
-        return "No comparison was declared, so nothing here is better or worse than anything else."
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
-    listing = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"Of {len(rows)} declared comparison{'s' * (len(rows) != 1)} in {metric_name(metric)}: {listing}."
-
-
-def _versatile(subsets: pd.DataFrame) -> list[str]:
-    """Return the nodes that answer every subset: only their means are over the same questions."""
-    answered = subsets.groupby("node", sort=False)["subset"].nunique()
-    return list(answered[answered == subsets["subset"].nunique()].index)
-
-
-def _highest(summary: pd.DataFrame, nodes: list[str], metric: str) -> list[str]:
-    chosen = summary[(summary["metric"] == metric) & (summary["stage"] == "float") & summary["node"].isin(nodes)]
-    places = {"complete": "with every modality present", "mean": "in the mean over all subsets"}
-    winners = {}
-    for what in places:
-        cells = chosen[(chosen["what"] == what) & chosen["mean"].notna()]
-        if len(cells):
-            winners[what] = cells.loc[cells["mean"].idxmin() if metric in LOWER_IS_BETTER else cells["mean"].idxmax()]
-    extreme = "Lowest" if metric in LOWER_IS_BETTER else "Highest"
-    parts = [
-        f"{row['node']} {places[what]} ({interval(row['mean'], row['low'], row['high'], metric)})"
-        for what, row in winners.items()
-    ]
-    return [f"{extreme} {metric_name(metric)}, descriptive: {'; '.join(parts)}."] if parts else []
 
 
 def modality_words(subset: str, everything: list[str]) -> str:
@@ -193,3 +143,20 @@ def plain(text: str) -> str:
     for sign, instead in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("*", "\\*"), ("_", "\\_"), ("`", "\\`")):
         text = text.replace(sign, instead)
     return " ".join(text.split())
+
+
+def rich(text: str) -> str:
+    """Return text as Markdown that keeps its code spans and shows the rest literally.
+
+    >>> rich("`a_b` beats c_d")
+    '`a_b` beats c\\\\_d'
+    """
+    parts = text.split("`")
+    coded = [place % 2 == 1 and not set(part) & set("<&\n") for place, part in enumerate(parts)]
+    return "".join(f"`{part}`" if code else _pad(part, plain(part)) for part, code in zip(parts, coded, strict=True))
+
+
+def _pad(part: str, shown: str) -> str:
+    """Keep the blanks at both ends of a part, which `plain` takes away."""
+    head, tail = " " * part[:1].isspace(), " " * part[-1:].isspace()
+    return f"{head}{shown}{tail}" if shown else head

@@ -101,7 +101,7 @@ def contrasts(
                 "subset": "complete" if contrast.over == "complete" else "mean over subsets",
                 "metric": "accuracy" if task.name == "multiclass" else "negative squared error",
                 "seeds": study.seeds,
-                "estimand": "new rows (seeds x test rows, crossed)",
+                "estimand": "new rows",
                 **asdict(difference),
             }
         )

@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import combinations
 
 import pytest
 
@@ -114,7 +115,25 @@ def test_a_node_that_teaches_itself_has_a_loop():
     picture = graph_picture(
         {"nodes": {"student": {"kind": "student"}}, "edges": {"own": edge("student") | {"view": "full"}}}
     )
-    assert "kl × 1, view full" in picture
+    assert "kl T=3 × 1, view full" in picture
+
+
+def test_labels_of_the_graph_meet_no_box_and_no_other_label():
+    kinds = dict.fromkeys("abcd", "teacher") | dict.fromkeys("st", "student") | {"alone": "baseline"}
+    pairs = [*(pair + "s" for pair in "abcd"), "at", "st"]
+    edges = {pair: edge(pair[0]) | {"student": pair[1], "view": "own"} for pair in pairs}
+    picture = graph_picture({"nodes": {name: {"kind": kind} for name, kind in kinds.items()}, "edges": edges})
+    found = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', picture)
+    boxes = [tuple(map(float, box)) for box in found]
+    for (x, y, w, h), (left, top, width, height) in combinations(boxes, 2):
+        assert x + w <= left or left + width <= x or y + h <= top or top + height <= y
+    assert "view own" not in picture
+
+
+def test_rows_stand_by_kind_and_then_by_pass(reported):
+    table = tables.summary_table(load_evidence(reported).summary, "accuracy")
+    assert list(dict.fromkeys(table["node"])) == ["complete-case", "fou", "kar", "zer", "student", "late fusion"]
+    assert list(table[table["node"] == "student"]["stage"]) == ["float", "pruned", "tuned", "int8"]
 
 
 def test_the_report_never_imports_torch():

@@ -4,7 +4,7 @@ import pytest
 from kd.errors import RecordError
 from kd.report import words
 
-from .conftest import contrast_frame, subset_frame, summary_frame
+from .conftest import contrast_frame
 
 
 def sentence(verdict: str) -> str:
@@ -63,27 +63,6 @@ def test_a_stage_that_loses_nothing_says_so():
     assert "it loses on no subset" in words.stage_sentences(small_subsets((0.8, 0.91)), "accuracy")[0]
 
 
-def test_the_answer_leads_with_what_was_decided():
-    subsets = subset_frame()
-    found = words.answer(subsets, summary_frame(subsets), contrast_frame(), "accuracy")
-    assert found[0].endswith("better.")
-    assert "Of 4 declared comparisons in accuracy: 1 better, 1 worse, 1 tie, 1 inconclusive." in found
-
-
-def test_without_comparisons_nothing_is_called_better():
-    subsets = subset_frame()
-    found = words.answer(subsets, summary_frame(subsets), contrast_frame().head(0), "accuracy")
-    assert found[0].startswith("No comparison was declared")
-
-
-def test_few_seeds_are_called_a_demonstration():
-    subsets = subset_frame()
-    summary = summary_frame(subsets).assign(seeds=2)
-    assert "Only 2 seeds" in words.answer(subsets, summary, contrast_frame(), "accuracy")[-1]
-
-
-def test_only_nodes_that_answer_everything_compete_for_the_mean():
-    subsets = subset_frame()
-    summary = summary_frame(subsets)
-    summary.loc[summary["node"] == "fou", "mean"] = 0.999
-    assert not any("fou" in line for line in words.answer(subsets, summary, contrast_frame(), "accuracy"))
+def test_rich_text_keeps_code_and_shows_the_rest_literally():
+    assert words.rich("Gain: `a_b` beats c_d <b>.") == "Gain: `a_b` beats c\\_d &lt;b>."
+    assert "<img" not in words.rich("`<img>` wins")
