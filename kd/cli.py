@@ -82,9 +82,14 @@ def _arguments(words: Sequence[str], verb: str, what: str) -> tuple[str, list[st
     if unknown:
         raise ConfigError(f"kd {verb}: unknown option {unknown[0]!r}; settings are written key=value, e.g. seeds=20")
     if parsed.name is None or "=" in parsed.name:
-        raise ConfigError(f"kd {verb}: expected {what}, as in: kd {verb} {what.split(',')[0].upper().split()[-1]}")
+        raise ConfigError(f"kd {verb}: expected {what}; see kd --help")
     as_json = "json=true" in parsed.overrides
     return parsed.name, [word for word in parsed.overrides if not word.startswith("json=")], as_json
+
+
+def _refuse(word: str, verb: str, wrong: bool = True) -> None:
+    if wrong:
+        raise ConfigError(f"kd {verb}: {word!r} is not a setting here; remove it")
 
 
 def _settings(words: Sequence[str], known: Mapping[str, str], verb: str) -> dict[str, str]:
@@ -185,7 +190,9 @@ def _print_summary(folder: Path) -> None:
 
 def report(words: Sequence[str]) -> int:
     """Write the report of a finished run again."""
-    name, _, _ = _arguments(words, "report", "a run")
+    name, rest, _ = _arguments(words, "report", "a run")
+    for word in rest:
+        _refuse(word, "report")
     from kd.report.page import write_report
 
     print(f"report: {write_report(_find(name))}")
@@ -194,18 +201,21 @@ def report(words: Sequence[str]) -> int:
 
 def data(words: Sequence[str]) -> int:
     """List data sets, or describe one."""
-    action, rest, as_json = _arguments(words, "data", "list or describe, list")
+    action, rest, as_json = _arguments(words, "data", "list or describe")
     from kd.data import SOURCES
 
     if action == "list":
+        for word in rest:
+            _refuse(word, "data list")
         return _print_registry(SOURCES, as_json)
     if action != "describe" or not rest:
         raise ConfigError("kd data: expected `kd data list` or `kd data describe NAME`")
-    from kd.config import merge
+    from kd.config import dotted, merge
     from kd.data import load_source
 
-    pairs = dict(word.split("=", 1) for word in rest[1:] if "=" in word)
-    source = load_source(**merge({"name": rest[0]}, {key: json.loads(value) for key, value in pairs.items()}))
+    for word in rest[1:]:
+        _refuse(word, "data describe", "=" not in word)
+    source = load_source(**merge({"name": rest[0]}, dotted(rest[1:])))
     facts = {
         "name": source.name,
         "rows": len(source),
@@ -290,7 +300,9 @@ def _registries() -> dict[str, Registry]:
 def list_parts(words: Sequence[str]) -> int:
     """Print a registry, a line each: name first, one sentence, source."""
     tables = _registries()
-    kind, _, as_json = _arguments(words, "list", "a kind: " + ", ".join(tables))
+    kind, rest, as_json = _arguments(words, "list", "a kind: " + ", ".join(tables))
+    for word in rest:
+        _refuse(word, "list")
     if kind not in tables:
         raise ConfigError(f"kd list: unknown kind {kind!r}; {suggest(kind, tables)}")
     return _print_registry(tables[kind], as_json)
@@ -340,12 +352,14 @@ def differing(one: Any, two: Any, where: str = "") -> dict[str, tuple[Any, Any]]
 
 def _find(name: str) -> Path:
     """Return the folder of a run named by its path or by the start of its id."""
+    from glob import escape
+
     from kd.errors import RecordError
     from kd.record import runs_root
 
-    if (Path(name) / "record.json").exists():
+    if name and (Path(name) / "record.json").exists():
         return Path(name)
-    matches = sorted(path.parent for path in runs_root().glob(f"*/{name}*/record.json"))
+    matches = sorted(path.parent for path in runs_root().glob(f"*/{escape(name)}*/record.json") if name)
     if len(matches) != 1:
         found = "no run" if not matches else f"{len(matches)} runs"
         raise RecordError(f"{name}: {found} of this name in {runs_root()}; give a folder or more of the id")

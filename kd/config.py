@@ -6,6 +6,7 @@ part (`{name: ...}`) whose name changes is replaced whole, so that no argument o
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -13,10 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from kd.errors import ConfigError
-from kd.registry import fits, suggest
+from kd.registry import fits, spell, suggest
 
 Part = dict[str, Any]
 """`{name: ..., argument: ...}`; the factory's signature is its schema."""
@@ -54,8 +54,8 @@ class Node:
     validate_every: int = 20
     """Steps between two looks at the validation rows; `steps` is a multiple of it."""
     batch_size: int = 32
-    optimizer: Part = field(default_factory=lambda: {"name": "adam"})
-    schedule: Part = field(default_factory=lambda: {"name": "constant"})
+    optimizer: Part = field(default_factory=lambda: dict(NODE_PARTS["optimizer"]))
+    schedule: Part = field(default_factory=lambda: dict(NODE_PARTS["schedule"]))
     select: Literal["complete", "subsets", "last"] = "complete"
     """Weights kept: best validation score on complete rows, on the mean over all subsets, or simply the last."""
 
@@ -66,7 +66,7 @@ class Edge:
 
     teacher: str
     student: str
-    loss: Part = field(default_factory=lambda: {"name": "kl"})
+    loss: Part = field(default_factory=lambda: dict(EDGE_PARTS["loss"]))
     weight: float = 1.0
     view: Literal["own", "full"] = "own"
     """`full`: the student itself, seeing everything, gradient stopped, teaches its masked view."""
@@ -129,6 +129,10 @@ class Study:
     title: str = ""
 
 
+NODE_PARTS: dict[str, Any] = {"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}}
+EDGE_PARTS: dict[str, Any] = {"loss": {"name": "kl"}}
+"""The parts below what is written, so that `optimizer.lr=0.01` alone changes the default part."""
+
 T = TypeVar("T")
 
 
@@ -146,29 +150,51 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     for override in overrides:
         if "=" not in override or override.startswith("-"):
             raise ConfigError(f"{override!r}: expected key=value, e.g. seeds=20 or edges.fou.weight=2")
-    try:
-        dotted = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"command line: {error}") from None
-    merged = merge(merged, typing.cast("dict[str, Any]", dotted))
+    merged = merge(merged, dotted(overrides))
     return parse(merged, source=str(path))
+
+
+def dotted(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `key=value` words as a nested mapping, values read as YAML.
+
+    Raises:
+        ConfigError: a value is not YAML.
+    """
+    try:
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))))
+    except Exception as error:  # a YAML scanner's errors share no base class with OmegaConf's
+        raise ConfigError(f"command line {' '.join(overrides)}: {' '.join(str(error).split())}") from None
 
 
 def parse(tree: Mapping[str, Any], source: str = "") -> Study:
     """Turn a plain mapping into a study; `defaults` fills in for every node."""
     tree = dict(tree)
     defaults = tree.pop("defaults", None) or {}
-    nodes = tree.get("nodes")
-    if isinstance(nodes, Mapping) and isinstance(defaults, Mapping):
-        tree["nodes"] = {k: merge(defaults, v) if isinstance(v, Mapping) else v for k, v in nodes.items()}
+    if not isinstance(defaults, Mapping):
+        raise ConfigError(f"defaults: expected a mapping of node fields, got {defaults!r}", source)
+    tree = _filled(_filled(tree, "nodes", merge(NODE_PARTS, defaults)), "edges", EDGE_PARTS)
     found = schema_faults(Study, tree, "")
     if found:
         raise ConfigError(found, source)
     return _build(Study, tree)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read one YAML file and everything it uses, merged in order."""
+def _filled(tree: dict[str, Any], key: str, below: Mapping[str, Any]) -> dict[str, Any]:
+    items = tree.get(key)
+    if not isinstance(items, Mapping):
+        return tree
+    return tree | {key: {k: merge(below, v) if isinstance(v, Mapping) else v for k, v in items.items()}}
+
+
+def read(path: Path, users: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read one YAML file and everything it uses, merged in order.
+
+    Args:
+        path: the file.
+        users: files that are being read because one uses the next; naming one of them again is a fault.
+    """
+    if path.resolve() in users:
+        raise ConfigError(f"{users[-1]}: use: {path} uses itself in the end; remove it")
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
@@ -181,9 +207,11 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected a mapping at the top, got {type(tree).__name__}")
     own = {str(key): value for key, value in tree.items()}
     used = own.pop("use", [])
+    if not fits(used, str | list[str]):
+        raise ConfigError(f"{path}: use: expected a file or a list of files, got {used!r}")
     merged: dict[str, Any] = {}
     for name in [used] if isinstance(used, str) else used:
-        merged = merge(merged, read(path.parent / name))
+        merged = merge(merged, read(path.parent / name, (*users, path.resolve())))
     return merge(merged, own)
 
 
@@ -222,16 +250,19 @@ def _value_faults(hint: Any, value: Any, where: str) -> list[str]:
     if by_name is not None:
         if not isinstance(value, Mapping):
             return [f"{where}: expected a mapping by name, got {value!r}"]
+        named = [fault for key in value if (fault := name_fault(key, where))]
+        if named:
+            return named
         inner = by_name
         return [fault for key, item in value.items() for fault in schema_faults(inner, item, f"{where}.{key}")]
-    return [] if fits(value, hint) else [f"{where}: expected {describe(hint)}, got {value!r}"]
+    return [] if fits(value, hint) else [f"{where}: expected {spell(hint)}, got {value!r}"]
 
 
-def describe(hint: Any) -> str:
-    """Spell a type hint for a person."""
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+def name_fault(name: Any, where: str) -> str | None:
+    """Return a sentence when a key cannot be a name: names become file names and table rows."""
+    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        return None
+    return f"{where}: expected names of letters, digits, '_', '-' and '.', got {name!r}"
 
 
 def _build(schema: type[T], tree: Mapping[str, Any]) -> T:

@@ -26,7 +26,8 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if self.console.is_terminal:
+            self.progress.stop()
 
     def stage(self, text: str) -> None:
         """Print the stage's name and clear the bars of the last one."""

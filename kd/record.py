@@ -132,6 +132,15 @@ def runs_root() -> Path:
     return Path(os.environ.get("KD_RUNS", "runs"))
 
 
+def open_store() -> None:
+    """Make sure that the store can be written to, before hours are spent on what goes into it.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    write_atomic(runs_root() / ".writable", "")
+
+
 def run_folder(verb: str, run_id: str) -> Path:
     """Return the folder of a run in the store."""
     return runs_root() / verb / run_id
@@ -159,13 +168,21 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             raise
 
 
+REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST"]
+    if hasattr(errno, name)
+)
+"""What an operating system says when a place cannot be written to."""
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one sentence that names the place and the fix."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        if error.errno in REFUSALS:
             raise StorageError(
                 f"{path}: cannot write ({error.strerror}); free space or set KD_RUNS elsewhere"
             ) from error
@@ -204,9 +221,11 @@ def load_record(folder: Path) -> RunRecord:
     try:
         fields: Mapping[str, Any] = json.loads(path.read_text())
         record = RunRecord(**fields)
+        if not isinstance(record.files, dict) or not isinstance(record.checksums, dict):
+            raise TypeError("files and checksums are mappings")
     except FileNotFoundError:
         raise RecordError(f"{path}: no record here; run the stage that makes it") from None
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError, OSError) as error:
         raise RecordError(f"{path}: damaged record ({error}); delete {folder} and run again") from None
     for name, file in record.files.items():
         if not (folder / file).is_file() or file_digest(folder / file) != record.checksums.get(name):

@@ -62,9 +62,11 @@ class Registry(Mapping[str, Entry]):
             where: the field's place in the config, named in each fault.
         """
         if not isinstance(part, Mapping) or "name" not in part:
-            return [f"{where}: expected a {self.kind} as {{name: ..., ...}}, got {part!r}; known: {', '.join(self)}"]
+            return [
+                f"{where}: expected {article(self.kind)} as {{name: ..., ...}}, got {part!r}; known: {', '.join(self)}"
+            ]
         name = part["name"]
-        if name not in self:
+        if not isinstance(name, str) or name not in self:
             return [f"{where}.name: unknown {self.kind} {name!r}; {suggest(str(name), self)}"]
         return signature_faults(self[name].load(), {k: v for k, v in part.items() if k != "name"}, where)
 
@@ -105,9 +107,10 @@ def signature_faults(factory: Callable[..., Any], arguments: Mapping[str, Any], 
     found = []
     for key, value in arguments.items():
         if key not in known:
-            found.append(f"{where}.{key}: unknown argument; {suggest(key, known)}")
+            known_ones = suggest(str(key), known) if known else "this part takes none"
+            found.append(f"{where}.{key}: unknown argument; {known_ones}")
         elif key in hints and not fits(value, hints[key]):
-            found.append(f"{where}.{key}: expected {_spell(hints[key])}, got {value!r}")
+            found.append(f"{where}.{key}: expected {spell(hints[key])}, got {value!r}")
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in arguments:
             found.append(f"{where}.{key}: required argument is missing")
@@ -136,5 +139,26 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint if isinstance(hint, type) else object)
 
 
-def _spell(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "").replace("NoneType", "None")
+def spell(hint: Any) -> str:
+    """Spell a type hint for a person.
+
+    >>> spell(list[str]), spell(int | None), spell(typing.Literal["a", "b"])
+    ('list of str', 'int or None', "one of 'a', 'b'")
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(spell(option) for option in arguments)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"mapping to {spell(arguments[1])}"
+    if isinstance(origin, type) and issubclass(origin, typing.Sequence):
+        return f"list of {spell(arguments[0])}"
+    if hint is type(None):
+        return "None"
+    return "mapping" if hasattr(hint, "__dataclass_fields__") else getattr(hint, "__name__", str(hint))
+
+
+def article(noun: str) -> str:
+    """Return a noun with its article: an encoder, a fusion."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -43,6 +44,8 @@ class Task:
     def __init__(self, outputs: int, class_weight: Sequence[float] | None = None) -> None:
         if class_weight is not None and len(class_weight) != outputs:
             raise ConfigError(f"class_weight: expected {outputs} weights, got {len(class_weight)}")
+        if class_weight is not None and not (min(class_weight) >= 0 and 0 < sum(class_weight) < math.inf):
+            raise ConfigError(f"class_weight: expected weights of at least 0, one above, got {list(class_weight)}")
         self.outputs = outputs
         self.class_weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
 

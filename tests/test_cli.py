@@ -22,6 +22,9 @@ from kd.cli import differing, main
         (["check", "configs/demo.yaml", "--seeds"], "settings are written key=value"),
         (["list", "encoder"], "did you mean 'encoders'"),
         (["show", "0000"], "no run of this name"),
+        (["show", "**"], "no run of this name"),
+        (["list", "objectives", "zz=3"], "is not a setting here"),
+        (["data", "describe", "synthetic", "rows=hot"], "rows: expected int"),
         (["data", "describe", "mfeet"], "did you mean 'mfeat'"),
         (["run", "configs/demo.yaml", "sedes=3"], "sedes: unknown key; did you mean 'seeds'"),
     ],
@@ -128,3 +131,12 @@ def test_mask_is_shown_and_written(tmp_path: Path, capsys) -> None:
     assert set(shown["patterns"]) == {"m0", "m1", "m0+m1"}
     assert main(["mask", "make", str(path), f"to={tmp_path / 'mask.parquet'}"]) == 0
     assert Mask.load(tmp_path / "mask.parquet").fingerprint == shown["fingerprint"]
+
+
+def test_a_store_that_cannot_be_written_is_told_before_training(tmp_path: Path, capsys, monkeypatch) -> None:
+    path = small_config(tmp_path)
+    monkeypatch.setenv("KD_RUNS", str(path / "runs"))  # below a file
+    assert main(["run", str(path)]) == 2
+    streams = capsys.readouterr()
+    assert "cannot write" in streams.err
+    assert streams.err.count("\n") == 1

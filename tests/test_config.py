@@ -56,7 +56,10 @@ def test_all_faults_are_told_at_once() -> None:
             {"edges": {"e": {"teacher": "t", "student": "s", "loss": {"name": "kll"}}}},
             "edges.e.loss.name: unknown objective",
         ),
-        ({"edges": {"e": {"teacher": "t", "student": "s", "weight": -1.0}}}, "edges.e.weight: expected at least 0"),
+        (
+            {"edges": {"e": {"teacher": "t", "student": "s", "weight": -1.0}}},
+            "edges.e.weight: expected a finite",
+        ),
         ({"edges": {"e": {"teacher": "s", "student": "s"}}}, "edges.e.view: 'full' belongs to"),
         (
             {"edges": {"e": {"teacher": "t", "student": "s"}, "f": {"teacher": "s", "student": "t"}}},
@@ -65,6 +68,14 @@ def test_all_faults_are_told_at_once() -> None:
         ({"nodes": {"t": {"sees": ["m0"], "drop": 1.0}, "s": {"sees": ["m0"]}}}, "nodes.t.drop"),
         ({"nodes": {"t": {"sees": ["m0"], "steps": 30}, "s": {"sees": ["m0"]}}}, "nodes.t.steps: expected a multiple"),
         ({"nodes": {"t": {"sees": []}, "s": {"sees": ["m0"]}}}, "nodes.t.sees: expected at least one modality"),
+        ({"ensembles": {"p": {"members": []}}}, "ensembles.p.members: expected at least one node"),
+        ({"contrasts": {"c": {"method": "s", "baseline": "s"}}}, "contrasts.c: compares 's' with itself"),
+        ({"data": {"name": ["a"]}}, "data.name: unknown source ['a']"),
+        (
+            {"nodes": {"t": {"sees": ["m0"], "model": {"encoders": 3}}, "s": {"sees": ["m0"]}}},
+            "encoders: expected a",
+        ),
+        ({"margin": -1.0}, "margin: expected at least 0"),
         ({"seeds": 0}, "seeds: expected at least 1"),
         ({"contrasts": {"c": {"method": "s", "baseline": "none"}}}, "contrasts.c.baseline: unknown node or ensemble"),
         ({"compress": {"student": "x", "passes": {}}}, "compress.student: unknown node 'x'"),
@@ -122,4 +133,60 @@ def test_unreadable_file_is_one_line(tmp_path: Path, text: str | None, expected:
         path.write_text(text)
     with pytest.raises(ConfigError, match=expected) as refused:
         load(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"split": {"test": 2.0}}, "split: "),
+        ({"mask": {"name": "severe", "complete": 100000}}, "mask: "),
+        ({"class_weight": [1.0]}, "class_weight: expected 4 weights"),
+        ({"class_weight": [1.0, 1.0, 1.0, -1.0]}, "class_weight: expected weights of at least 0"),
+        ({"edges": {"e": {"teacher": "t", "student": "s", "loss": {"temperature": 0}}}}, "edges.e.loss.temperature"),
+        ({"defaults": {"optimizer": {"lr": -1}}}, "nodes.t.optimizer.lr: expected a number above 0"),
+        (
+            {"defaults": {"model": {"encoder": {"name": "mlp", "hidden": [-3]}}}},
+            "hidden: expected widths",
+        ),
+        ({"defaults": {"model": {"fusion": {"name": "attention", "heads": 7}}}}, "not divisible by 7 heads"),
+        ({"compress": {"student": "s", "passes": {}}}, "compress.passes: expected at least one pass"),
+        ({"compress": {"student": "s", "passes": {"../z": {"name": "onnx"}}}}, "compress.passes: expected names"),
+        ({"compress": {"student": "s", "passes": {"float": {"name": "onnx"}}}}, "passes.float: this name"),
+        ({"compress": {"student": "s", "passes": {"p": {"name": "structured", "macs": 2}}}}, "macs: expected a share"),
+    ],
+)
+def test_fault_that_only_building_tells_is_found_by_check(changes: dict[str, Any], expected: str) -> None:
+    from kd.study import faults
+
+    found = faults(parse(tree(**changes)))
+    assert any(expected in fault for fault in found), found
+    assert all("\n" not in fault for fault in found)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", 1, "a|b"])
+def test_names_that_cannot_be_files_are_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="expected names of letters"):
+        parse(tree(nodes={name: {"sees": ["m0"]}}))
+
+
+def test_a_part_without_a_name_changes_the_default_part() -> None:
+    study = parse(tree(defaults={"optimizer": {"lr": 0.01}}))
+    assert study.nodes["t"].optimizer == {"name": "adam", "lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("use: 3\n", "use: expected a file"), ("use: main.yaml\n", "uses itself in the end")]
+)
+def test_wrong_use_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "main.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=expected) as refused:
+        load(tmp_path / "main.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_override_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "main.yaml").write_text("data: {name: synthetic}\nnodes: {t: {sees: [m0]}}\n")
+    with pytest.raises(ConfigError, match="command line") as refused:
+        load(tmp_path / "main.yaml", ["seeds=["])
     assert "\n" not in str(refused.value)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from kd.compress import PASSES
 from kd.compress.package import Context, Kind, Package
+from kd.config import name_fault
 from kd.errors import ConfigError, StorageError
 from kd.evaluate.cost import torch_threads
 
@@ -89,7 +90,14 @@ def faults(passes: Mapping[str, Mapping[str, Any]], kind: Kind = "torch") -> lis
     ['passes.int8: static_int8 takes a package of kind onnx, got torch; put onnx before it']
     """
     found: list[str] = []
+    if not passes:
+        found.append("passes: expected at least one pass")
     for stage, part in passes.items():
+        if (fault := name_fault(stage, "passes")) is not None:
+            found.append(fault)
+            continue
+        if stage == "float":
+            found.append("passes.float: this name is the uncompressed student's; choose another")
         where = f"passes.{stage}"
         own = PASSES.faults(part, where)
         found += own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -63,7 +64,7 @@ def part_faults(study: Study) -> list[str]:
             found.append(f"nodes.{name}.init: unknown node {node.init!r}; {suggest(node.init, study.nodes)}")
     for name, edge in study.edges.items():
         found += _edge_faults(edge, f"edges.{name}", study.nodes)
-    found += _comparison_faults(study)
+    found += _ensemble_faults(study) + _comparison_faults(study)
     if not found:
         try:
             order(study)
@@ -90,7 +91,7 @@ def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
             if e.teacher in study.nodes
             for m in study.nodes[e.teacher].sees
         }
-        missing = [m for m in study.nodes[student].sees if m not in taught]
+        missing = [m for m in study.nodes[student].sees if m in modalities and m not in taught]
         if missing:
             found.append(f"nodes.{student}.sees: no teacher sees {', '.join(missing)}; add an edge from one that does")
     return found
@@ -98,6 +99,8 @@ def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
 
 def _node_faults(node: Node, where: str) -> list[str]:
     found = []
+    if not (node.supervised >= 0 and math.isfinite(node.supervised)):
+        found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
     if not node.sees:
         found.append(f"{where}.sees: expected at least one modality")
     if len(set(node.sees)) != len(node.sees):
@@ -122,7 +125,10 @@ def _model_faults(model: Mapping[str, Any], where: str) -> list[str]:
         found += ENCODERS.faults(model["encoder"], f"{where}.encoder")
     if "fusion" in model:
         found += FUSIONS.faults(model["fusion"], f"{where}.fusion")
-    for modality, part in model.get("encoders", {}).items():
+    encoders = model.get("encoders", {})
+    if not isinstance(encoders, Mapping):
+        return [*found, f"{where}.encoders: expected a mapping from modality to encoder, got {encoders!r}"]
+    for modality, part in encoders.items():
         found += ENCODERS.faults(part, f"{where}.encoders.{modality}")
     return found
 
@@ -132,29 +138,36 @@ def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]
     for role in ("teacher", "student"):
         if getattr(edge, role) not in nodes:
             found.append(f"{where}.{role}: unknown node {getattr(edge, role)!r}; {suggest(getattr(edge, role), nodes)}")
-    if edge.weight < 0:
-        found.append(f"{where}.weight: expected at least 0, got {edge.weight}")
+    if not (edge.weight >= 0 and math.isfinite(edge.weight)):
+        found.append(f"{where}.weight: expected a finite number of at least 0, got {edge.weight}")
     if (edge.teacher == edge.student) != (edge.view == "full"):
         found.append(f"{where}.view: 'full' belongs to an edge whose teacher is its own student, and to no other")
     return found
 
 
-def _comparison_faults(study: Study) -> list[str]:
-    comparable = [*study.nodes, *study.ensembles]
+def _ensemble_faults(study: Study) -> list[str]:
     found = []
     for name, ensemble in study.ensembles.items():
-        for member in ensemble.members:
-            if member not in study.nodes:
-                found.append(f"ensembles.{name}.members: unknown node {member!r}; {suggest(member, study.nodes)}")
+        where = f"ensembles.{name}"
+        unknown = [member for member in ensemble.members if member not in study.nodes]
+        found += [f"{where}.members: unknown node {m!r}; {suggest(m, study.nodes)}" for m in unknown]
+        if not ensemble.members or len(set(ensemble.members)) != len(ensemble.members):
+            found.append(f"{where}.members: expected at least one node, each once, got {ensemble.members}")
         if name in study.nodes:
-            found.append(f"ensembles.{name}: a node has this name; choose another")
+            found.append(f"{where}: a node has this name; choose another")
+    return found
+
+
+def _comparison_faults(study: Study) -> list[str]:
+    comparable = [*study.nodes, *study.ensembles]
+    found = [] if study.margin >= 0 else [f"margin: expected at least 0, got {study.margin}"]
     for name, contrast in study.contrasts.items():
-        for role in ("method", "baseline"):
-            if getattr(contrast, role) not in comparable:
-                value = getattr(contrast, role)
-                found.append(
-                    f"contrasts.{name}.{role}: unknown node or ensemble {value!r}; {suggest(value, comparable)}"
-                )
+        where = f"contrasts.{name}"
+        if contrast.method == contrast.baseline:
+            found.append(f"{where}: compares {contrast.method!r} with itself; name another baseline")
+        for role, value in (("method", contrast.method), ("baseline", contrast.baseline)):
+            if value not in comparable:
+                found.append(f"{where}.{role}: unknown node or ensemble {value!r}; {suggest(value, comparable)}")
     if study.compress is not None and study.compress.student not in study.nodes:
         value = study.compress.student
         found.append(f"compress.student: unknown node {value!r}; {suggest(value, study.nodes)}")

@@ -10,6 +10,14 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from kd.errors import ConfigError
+
+
+def _rate(lr: float) -> float:
+    if not (lr > 0 and math.isfinite(lr)):
+        raise ConfigError(f"lr: expected a number above 0, got {lr}")
+    return lr
+
 
 def adam(
     parameters: Iterable[Parameter],
@@ -20,7 +28,7 @@ def adam(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """Adam (1412.6980); the defaults are KDD 2020's."""
-    return torch.optim.Adam(parameters, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+    return torch.optim.Adam(parameters, lr=_rate(lr), betas=(betas[0], betas[1]), weight_decay=weight_decay)
 
 
 def adamw(
@@ -32,14 +40,14 @@ def adamw(
     weight_decay: float = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay (1711.05101)."""
-    return torch.optim.AdamW(parameters, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=_rate(lr), betas=(betas[0], betas[1]), weight_decay=weight_decay)
 
 
 def sgd(
     parameters: Iterable[Parameter], /, *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> Optimizer:
     """Stochastic gradient descent with momentum."""
-    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return torch.optim.SGD(parameters, lr=_rate(lr), momentum=momentum, weight_decay=weight_decay)
 
 
 def constant(optimizer: Optimizer, steps: int, /) -> LambdaLR:

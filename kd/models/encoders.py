@@ -86,6 +86,8 @@ class MLP(_VectorEncoder):
         super().__init__(shape)
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout: expected a probability in [0, 1), got {dropout}")
+        if min(hidden, default=1) < 1:
+            raise ConfigError(f"hidden: expected widths of at least 1, got {list(hidden)}")
         widths = [self.features, *hidden, width]
         layers: list[nn.Module] = []
         for inward, outward in pairwise(widths):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kd.compress import PASSES
 from kd.compress.pipeline import faults as pass_faults
 from kd.config import Study
 from kd.data import load_source
@@ -24,15 +26,19 @@ from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.splits import split as split_rows
+from kd.distill import OPTIMIZERS
 from kd.distill.fit import Setting, rows_seen
 from kd.distill.graph import data_faults, order, part_faults
-from kd.errors import ConfigError, LeakError
+from kd.errors import ConfigError, KDError, LeakError
+from kd.models.classifier import Classifier
+from kd.objectives import OBJECTIVES
 from kd.record import (
     RunRecord,
     code_address,
     digest,
     finished,
     machine,
+    open_store,
     package_versions,
     run_folder,
     save_record,
@@ -51,7 +57,37 @@ def faults(study: Study) -> list[str]:
         found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
     if found:
         return found
-    return data_faults(study, load(study).modalities)
+    source = load(study)
+    return data_faults(study, source.modalities) or trial_faults(study, source)
+
+
+def trial_faults(study: Study, source: Source) -> list[str]:
+    """Return what only building tells: ranges inside parts, a split or a mask that these data cannot give."""
+    found: list[str] = []
+
+    def attempt(where: str, build: Callable[[], object]) -> None:
+        try:
+            build()
+        except ConfigError as error:
+            found.extend(f"{where}.{fault}" if where else fault for fault in error.faults)
+        except KDError as error:
+            found.append(f"{where}: {error}" if where else str(error))
+
+    attempt("", lambda: make_task(source.task, source.classes, study.class_weight))
+    attempt("split", lambda: split_rows(source, **asdict(study.split)))
+    if not found:
+        split = split_rows(source, **asdict(study.split))
+        attempt("mask", lambda: draw(source, split, study.mask, study.first_seed))
+    for name, node in study.nodes.items():
+        shapes = {modality: source.shapes[modality] for modality in node.sees}
+        attempt(f"nodes.{name}.model", partial(Classifier, shapes, source.classes, **node.model))
+        weight = [torch.nn.Parameter(torch.zeros(1))]
+        attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
+    for name, edge in study.edges.items():
+        attempt(f"edges.{name}.loss", partial(OBJECTIVES.build, edge.loss))
+    for stage, part in (study.compress.passes if study.compress else {}).items():
+        attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
+    return found
 
 
 def load(study: Study) -> Source:
@@ -76,6 +112,7 @@ def run(study: Study, *, source_file: str = "", listener: Listener | None = None
         LeakError: something fitted saw a test row; nothing is written.
     """
     heard = listener or Silent()
+    open_store()
     found = faults(study)
     if found:
         raise ConfigError(found, source_file)

@@ -20,7 +20,7 @@ from kd.config import parse
 from kd.data.source import Source
 from kd.distill.fit import build, package_folder, train_graph
 from kd.distill.teachers import Frozen, cache, state_digest
-from kd.errors import LeakError, MaskError, RecordError
+from kd.errors import ConfigError, LeakError, RecordError
 from kd.models.package import load_package
 from kd.record import load_record, run_folder
 from kd.study import run
@@ -35,7 +35,7 @@ def results(folder: Path) -> str:
 def test_report_holds_every_node_and_ensemble(small_study) -> None:
     folder = run(small_study())
     summary = pd.read_parquet(folder / "summary.parquet")
-    assert set(summary.node) == {"one", "two", "student", "product"}
+    assert set(summary.node) == {"one", "two", "student", "product", "Bayes rule"}
     page = (folder / "report.html").read_text()
     assert all(name in page for name in ("one", "two", "student", "product"))
     subsets = pd.read_parquet(folder / "subsets.parquet")
@@ -137,7 +137,7 @@ def test_a_column_that_tells_the_label_stops_the_run() -> None:
 
 
 def test_a_node_without_a_row_is_refused_in_one_line(small_study) -> None:
-    with pytest.raises(MaskError) as refused:
+    with pytest.raises(ConfigError, match=r"mask: .*complete=0 is impossible") as refused:
         run(small_study(mask={"name": "severe", "complete": 0, "pool": 60}))
     assert "\n" not in str(refused.value)
 
