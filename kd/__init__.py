@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from kd.data import load_source as load_source
     from kd.data import masks as masks
     from kd.data.module import DataModule as DataModule
+    from kd.data.source import Source as Source
     from kd.distill.loss import Edge as Edge
     from kd.distill.module import Distiller as Distiller
+    from kd.models.adapted import adapt as adapt
     from kd.models.classifier import Classifier as Classifier
+    from kd.models.imported import Imported as Imported
     from kd.networks import classifier as classifier
     from kd.objectives.response import KL as KL
     from kd.types import Batch as Batch
+    from kd.types import Modality as Modality
     from kd.types import Output as Output
 
 __version__ = "0.1.0"
@@ -28,8 +32,12 @@ _EXPORTS = {
     "DataModule": "kd.data.module",
     "Distiller": "kd.distill.module",
     "Edge": "kd.distill.loss",
+    "Imported": "kd.models.imported",
     "KL": "kd.objectives.response",
+    "Modality": "kd.types",
     "Output": "kd.types",
+    "Source": "kd.data.source",
+    "adapt": "kd.models.adapted",
     "classifier": "kd.networks",
     "load_source": "kd.data",
 }

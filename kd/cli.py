@@ -28,11 +28,12 @@ kd: knowledge distillation when modalities are missing
   kd evaluate CONFIG [key=value ...] the same without compression; print every subset's score
   kd compress CONFIG [key=value ...] the same; print what each stage of compression costs and keeps
   kd report RUN                      write the report of a finished run again
-  kd data list | describe NAME       data sets: modalities, widths, classes, licence
+  kd data list | describe NAME       data sets, or a config's: modalities, classes, gaps, licence;
+                                     picture=FILE.png draws who has what
   kd mask show CONFIG [seed=0]       who sees what under the config's mask; `kd mask make CONFIG to=FILE`
                                      writes it as Parquet
   kd list KIND                       sources, mechanisms, encoders, fusions, objectives,
-                                     optimizers, schedules, passes
+                                     optimizers, schedules, augmentations, loggers, baselines, passes
   kd show RUN [why=OTHER]            a run's record; with why=, which ingredient differs
 
   key=value sets any field of the config: seeds=20, edges.fou.weight=2; json=true prints JSON.
@@ -209,33 +210,31 @@ def data(words: Sequence[str]) -> int:
             _refuse(word, "data list")
         return _print_registry(SOURCES, as_json)
     if action != "describe" or not rest:
-        raise ConfigError("kd data: expected `kd data list` or `kd data describe NAME`")
-    from kd.config import dotted, merge
-    from kd.data import load_source
+        raise ConfigError("kd data: expected `kd data list` or `kd data describe NAME|CONFIG.yaml`")
+    from kd.report.describe import describe, lines, load
+    from kd.report.gaps import draw
 
-    for word in rest[1:]:
+    pictures = [word.removeprefix("picture=") for word in rest[1:] if word.startswith("picture=")]
+    settings = [word for word in rest[1:] if not word.startswith("picture=")]
+    for word in settings:
         _refuse(word, "data describe", "=" not in word)
-    source = load_source(**merge({"name": rest[0]}, dotted(rest[1:])))
-    facts = {
-        "name": source.name,
-        "rows": len(source),
-        "task": source.task,
-        "classes": source.classes,
-        "modalities": {name: list(shape) for name, shape in source.shapes.items()},
-        "observed": {
-            m: float(share) for m, share in zip(source.modalities, source.observed.float().mean(0), strict=True)
-        },
-        "fingerprint": source.fingerprint,
-        **source.card,
-    }
-    if as_json:
-        print(json.dumps(facts))
-        return 0
-    for key, value in facts.items():
-        print(
-            f"{key:12} {value if not isinstance(value, Mapping) else ', '.join(f'{k} {v}' for k, v in value.items())}"
-        )
+    source, division = load(rest[0], settings)
+    facts = describe(source, division)
+    print(json.dumps(facts, default=str) if as_json else _printable("\n".join(lines(facts))))
+    for path in pictures:
+        draw(facts["gaps"], source.modalities, Path(path), title=f"{source.name}: {len(source):,} rows")
+        print(path, file=sys.stderr if as_json else sys.stdout)
     return 0
+
+
+def _printable(text: str) -> str:
+    """Return the text in signs that standard output can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(str.maketrans("●○█", "x.#")).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def mask(words: Sequence[str]) -> int:
@@ -246,9 +245,8 @@ def mask(words: Sequence[str]) -> int:
     from collections import Counter
 
     from kd.config import load
-    from kd.data.masks import draw
-    from kd.data.splits import split
     from kd.study import load as load_data
+    from kd.study import setting_for
 
     settings = [word for word in rest[1:] if word.startswith(("seed=", "to="))]
     chosen = _settings(settings, {"seed": "0", "to": ""}, "mask")
@@ -259,19 +257,18 @@ def mask(words: Sequence[str]) -> int:
         raise ConfigError("kd mask make: to: required, as in to=mask.parquet")
     study = load(rest[0], [word for word in rest[1:] if word not in settings])
     source = load_data(study)
-    rows = split(source, test=study.split.test, validation=study.split.validation, seed=study.split.seed)
-    drawn = draw(source, rows, study.mask, seed)
+    setting = setting_for(study, source, seed)
     if action == "make":
-        drawn.save(Path(chosen["to"]))
+        setting.mask.save(Path(chosen["to"]))
         print(chosen["to"])
         return 0
-    available = drawn.available(source)[rows.train]
+    available = setting.available[setting.split.train]
     counts = Counter(
         "+".join(m for m, kept in zip(source.modalities, row, strict=True) if kept) or "nothing"
         for row in available.tolist()
     )
     if as_json:
-        print(json.dumps({"fingerprint": drawn.fingerprint, "patterns": counts}))
+        print(json.dumps({"fingerprint": setting.mask.fingerprint, "patterns": counts}))
         return 0
     for pattern, count in counts.most_common():
         print(f"{pattern:32} {count:6}  {'#' * round(50 * count / len(available))}")
@@ -279,9 +276,10 @@ def mask(words: Sequence[str]) -> int:
 
 
 def _registries() -> dict[str, Registry]:
+    from kd.baselines import BASELINES
     from kd.compress import PASSES
     from kd.data import MECHANISMS, SOURCES
-    from kd.distill import OPTIMIZERS, SCHEDULES
+    from kd.distill import AUGMENTATIONS, LOGGERS, OPTIMIZERS, SCHEDULES
     from kd.models import ENCODERS, FUSIONS
     from kd.objectives import OBJECTIVES
 
@@ -293,6 +291,9 @@ def _registries() -> dict[str, Registry]:
         "objectives": OBJECTIVES,
         "optimizers": OPTIMIZERS,
         "schedules": SCHEDULES,
+        "augmentations": AUGMENTATIONS,
+        "loggers": LOGGERS,
+        "baselines": BASELINES,
         "passes": PASSES,
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,6 +22,10 @@ Part = dict[str, Any]
 """`{name: ..., argument: ...}`; the factory's signature is its schema."""
 
 
+DECIDES_NOTHING = {"decides": False}
+"""Metadata of a field that no result depends on: it is left out of every content address."""
+
+
 @dataclass
 class Split:
     """How rows are divided, stratified by label, groups kept whole."""
@@ -31,6 +35,8 @@ class Split:
     validation: float = 0.1
     """Share of rows that choose checkpoints; their labels are labels and their number is stated."""
     seed: int = 0
+    folds: int | None = None
+    """Cross-validation: every seed is trained once for each fold, which tests it, instead of on one share `test`."""
 
 
 @dataclass
@@ -44,18 +50,23 @@ class Node:
     drop: float = 0.0
     """Probability in [0, 1) that an available modality is hidden in training; one always stays."""
     model: dict[str, Any] = field(default_factory=dict)
-    """width, encoder, encoders, fusion: keyword arguments of `kd.Classifier`."""
+    """width, encoder, encoders, fusion: keyword arguments of `kd.Classifier`; or `import: package.module:Class` with
+    takes, checkpoint, prefix and the class's arguments, for a network of your own."""
     init: str | None = None
     """Node whose weights it starts from, instead of random ones."""
+    augment: dict[str, Part] = field(default_factory=dict)
+    """Modality -> random change of its training rows."""
     supervised: float = 1.0
     """Weight of the labels' own loss; 1 in KDD 2020, whatever the edges weigh."""
     steps: int = 400
-    """Optimiser steps: the same for every method compared."""
+    """Optimiser steps: the same for every method compared; 0 uses given weights (`import`, `init`) as they are."""
     validate_every: int = 20
     """Steps between two looks at the validation rows; `steps` is a multiple of it."""
     batch_size: int = 32
     optimizer: Part = field(default_factory=lambda: dict(NODE_PARTS["optimizer"]))
     schedule: Part = field(default_factory=lambda: dict(NODE_PARTS["schedule"]))
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    """Modality (its encoder), or path of a branch of the network -> its own learning rate; 0 freezes it."""
     select: Literal["complete", "subsets", "last"] = "complete"
     """Weights kept: best validation score on complete rows, on the mean over all subsets, or simply the last."""
 
@@ -72,13 +83,24 @@ class Edge:
     """`full`: the student itself, seeing everything, gradient stopped, teaches its masked view."""
     when: Literal["all", "any"] = "all"
     """Rows on which the teacher counts: those with all, or any, of the modalities it sees."""
-    cache: bool = True
-    """Compute the teacher's outputs once; exact where sources do not augment."""
+    cache: bool | None = None
+    """Compute the teacher's outputs once; by default wherever the student augments nothing that the teacher sees."""
+
+
+@dataclass
+class Baseline:
+    """A classifier that is no network, on the same rows: what networks have to beat."""
+
+    sees: list[str]
+    """Modalities it takes as input."""
+    rows: Literal["any", "complete"] = "any"
+    """Training rows, as for a node."""
+    model: Part = field(default_factory=lambda: {"name": "logistic"})
 
 
 @dataclass
 class Ensemble:
-    """A late fusion of trained nodes; trains nothing."""
+    """A late fusion of trained nodes or baselines; trains nothing."""
 
     members: list[str]
     combine: Literal["product", "mean"] = "product"
@@ -87,7 +109,7 @@ class Ensemble:
 
 @dataclass
 class Contrast:
-    """A declared comparison of two nodes or ensembles."""
+    """A declared comparison of two nodes, baselines or ensembles."""
 
     method: str
     baseline: str
@@ -119,6 +141,7 @@ class Study:
     """Replicates: mask, initialisation, order and noise are redrawn in each; the split stays."""
     first_seed: int = 0
     class_weight: list[float] | None = None
+    baselines: dict[str, Baseline] = field(default_factory=dict)
     ensembles: dict[str, Ensemble] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     margin: float = 0.01
@@ -126,7 +149,11 @@ class Study:
     compress: Compression | None = None
     threads: int = 1
     """Threads of one fit; part of what decides a result's bits."""
-    title: str = ""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `pytorch_lightning.Trainer`; `loggers` and `callbacks` by name."""
+    jobs: int = field(default=1, metadata=DECIDES_NOTHING)
+    """Replicates trained at the same time, each in a process of its own."""
+    title: str = field(default="", metadata=DECIDES_NOTHING)
 
 
 NODE_PARTS: dict[str, Any] = {"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}}
@@ -134,6 +161,12 @@ EDGE_PARTS: dict[str, Any] = {"loss": {"name": "kl"}}
 """The parts below what is written, so that `optimizer.lr=0.01` alone changes the default part."""
 
 T = TypeVar("T")
+
+
+def deciding(config: Any) -> dict[str, Any]:
+    """Return a config's fields that decide results, as plain data for a content address."""
+    left_out = {item.name for item in fields(config) if not item.metadata.get("decides", True)}
+    return {key: value for key, value in asdict(config).items() if key not in left_out}
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -224,6 +257,9 @@ def merge(below: Any, above: Any) -> Any:
     if not isinstance(below, Mapping) or not isinstance(above, Mapping):
         return above
     if "name" in above and above["name"] != below.get("name", above["name"]):
+        return dict(above)
+    # A network of the user's own has nothing in common with what stood there.
+    if "import" in above and above["import"] != below.get("import"):
         return dict(above)
     return {**below, **{key: merge(below[key], value) if key in below else value for key, value in above.items()}}
 

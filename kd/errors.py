@@ -8,22 +8,34 @@ class KDError(Exception):
     """A fault in what the user gave us; the command shows its text on one line and exits with 2."""
 
 
-class ConfigError(KDError):
-    """One or more faults in a configuration, all reported at once.
+class _Several(KDError):
+    """Faults that are told at once, a line each.
 
     Args:
-        faults: one sentence per fault, each naming the field and the fix.
-        source: the file the configuration came from.
+        faults: one sentence per fault, each naming the place and the fix.
+        source: the file that all of them are in, put before each.
     """
 
     def __init__(self, faults: list[str] | str, source: str = "") -> None:
-        self.faults = [faults] if isinstance(faults, str) else list(faults)
+        self.faults = [_line(fault) for fault in ([faults] if isinstance(faults, str) else faults)]
         prefix = f"{source}: " if source else ""
         super().__init__("\n".join(prefix + fault for fault in self.faults))
 
 
-class DataError(KDError):
-    """Data that is missing, damaged or outside its declared range."""
+def _line(fault: str) -> str:
+    """Return a fault as one line, whatever names and values it quotes."""
+    # A process that reads ahead hands its error on as text, traceback and all; the fault is the last line.
+    if fault.startswith("Caught ") and "Traceback" in fault:
+        fault = fault.rstrip().rpartition("\n")[2].partition(": ")[2]
+    return " ".join(fault.splitlines())
+
+
+class ConfigError(_Several):
+    """One or more faults in a configuration: the field, what was expected, the fix."""
+
+
+class DataError(_Several):
+    """Data that is missing, damaged or outside its declared range: the file, the row, the fix."""
 
 
 class MaskError(KDError):

@@ -30,10 +30,11 @@ class Screen:
             self.progress.stop()
 
     def stage(self, text: str) -> None:
-        """Print the stage's name and clear the bars of the last one."""
-        for bar in self.bars.values():
-            self.progress.remove_task(bar)
-        self.bars.clear()
+        """Print the stage's name and clear the bars that are full."""
+        full = {task.id for task in self.progress.tasks if task.finished}
+        for name, bar in list(self.bars.items()):
+            if bar in full:
+                self.progress.remove_task(self.bars.pop(name))
         self.console.print(text, highlight=False)
 
     def tick(self, text: str, done: int, total: int) -> None:

@@ -37,16 +37,23 @@ def noise(seed: int, *path: object) -> Iterator[None]:
 def initialise(model: nn.Module, seed: int) -> nn.Module:
     """Draw every submodule's parameters from (seed, its path), whatever order it was built in.
 
-    Modules that own parameters must have `reset_parameters`, as torch's layers do.
+    Modules that own parameters must have `reset_parameters`, as torch's layers do. One whose `initialises_children` is
+    true draws all that is below it at once, as networks of other libraries need.
 
     Raises:
         TypeError: a module owns parameters but has no `reset_parameters`.
     """
+    drawn: list[str] = []
     for path, module in model.named_modules():
-        if not any(True for _ in module.parameters(recurse=False)):
+        if path.startswith(tuple(drawn)):
+            continue
+        whole = getattr(module, "initialises_children", False)
+        if not whole and not any(True for _ in module.parameters(recurse=False)):
             continue
         if not callable(getattr(module, "reset_parameters", None)):
             raise TypeError(f"{path or type(module).__name__}: owns parameters but has no reset_parameters()")
         with noise(seed, "init", path):
             module.reset_parameters()
+        if whole:
+            drawn.append(f"{path}." if path else "")
     return model

@@ -3,10 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+Kind = Literal["vector", "image", "text", "sequence"]
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "vector": torch.float32,
+    "image": torch.uint8,
+    "text": torch.int64,
+    "sequence": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one sample of a modality is: the form in which batches carry it and networks take it.
+
+    Attributes:
+        shape: of one sample: vector (F,), image (3, H, W), text (L,), sequence (T, F).
+        kind: vector and sequence are float32, an image uint8, a text int64 token ids.
+        vocabulary: of a text, whose ids are 0..vocabulary-1.
+        pad: the text id that stands for nothing.
+        holes: single features of a vector may be NaN in a row that has the modality; the network imputes them.
+
+    >>> Modality.of([76]), Modality.of({"kind": "image", "shape": [3, 48, 48]}).dtype
+    (Modality(shape=(76,), kind='vector', vocabulary=0, pad=0, holes=False), torch.uint8)
+    """
+
+    shape: tuple[int, ...]
+    kind: Kind = "vector"
+    vocabulary: int = 0
+    pad: int = 0
+    holes: bool = False
+
+    @classmethod
+    def of(cls, described: Modality | Sequence[int] | Mapping[str, Any]) -> Modality:
+        """Return a modality from itself, from a vector's plain shape, or from what `card` wrote."""
+        if isinstance(described, Modality):
+            return described
+        if isinstance(described, Mapping):
+            return cls(**{**described, "shape": tuple(described["shape"])})
+        return cls(tuple(described))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its tensors."""
+        return DTYPES[self.kind]
+
+    def card(self) -> dict[str, Any]:
+        """Return it as JSON, for a package's card."""
+        return asdict(self) | {"shape": list(self.shape)}
+
+
+def conceal(x: Tensor, hidden: Tensor) -> Tensor:
+    """Put what no network can read unnoticed into hidden rows: NaN, or for whole numbers -1 (255 in a picture).
+
+    Args:
+        x: [B, ...].
+        hidden: bool [B].
+    """
+    where = hidden.view(-1, *[1] * (x.dim() - 1))
+    garbage = float("nan") if x.is_floating_point() else -1
+    return torch.where(where, torch.full((), garbage).to(x.dtype), x)
 
 
 @dataclass(frozen=True)
@@ -14,7 +76,7 @@ class Batch:
     """Samples with some modalities absent.
 
     Attributes:
-        inputs: modality -> tensor [B, ...]; rows that are absent may hold anything, NaN included.
+        inputs: modality -> tensor [B, ...], typed as `Modality` says; rows that are absent may hold anything.
         present: bool [B, M], columns in the order of `inputs`; False means the row lacks the modality.
         label: int64 [B] for classes, float [B, K] for multilabel and regression.
         labelled: bool [B]; rows without a label still learn from teachers.

@@ -15,8 +15,9 @@ from kd.distill.view import pattern, subsets
 from kd.errors import KDError, RecordError
 from kd.evaluate.cost import bytes_on_disk, macs, parameters
 from kd.evaluate.predictor import OnnxPredictor, Predictor, TorchPredictor
-from kd.models.package import CARD, load_package, save_package
+from kd.models.package import CARD, PROCESSORS, load_package, save_package
 from kd.record import digest, file_digest, staged_folder, write_atomic
+from kd.types import Modality, conceal
 
 GRAPH = "model.onnx"
 Kind = Literal["torch", "onnx"]
@@ -60,7 +61,7 @@ class Package:
     Attributes:
         folder: where.
         kind: `torch` (safetensors) or `onnx`.
-        card: modalities, shapes, classes, task, stage, parents, cost, evidence; opset and runtime where ONNX.
+        card: modalities, modality, classes, task, stage, parents, cost, evidence; opset and runtime where ONNX.
     """
 
     folder: Path
@@ -132,8 +133,8 @@ class Package:
 
     @property
     def bytes(self) -> int:
-        """Bytes on disk of weights or graph, the card left out."""
-        return sum(bytes_on_disk(self.folder / name) for name in self.card["checksums"])
+        """Bytes on disk of weights or graph; the card and the processors are the same at every stage."""
+        return sum(bytes_on_disk(self.folder / name) for name in self.card["checksums"] if name != PROCESSORS)
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -178,15 +179,16 @@ def save_graph(
     """
     with staged_folder(folder) as place:
         write(place / GRAPH)
+        write_atomic(place / PROCESSORS, (parent.folder / PROCESSORS).read_bytes())
         card = {
             "kind": "onnx",
-            **{key: parent.card[key] for key in ("modalities", "shapes", "classes", "task")},
+            **{key: parent.card[key] for key in ("modalities", "modality", "classes", "class_names", "task")},
             "stage": stage,
             **lineage(parent),
             "cost": {key: value for key, value in parent.cost().items() if key != "bytes"},
             **graph_versions(place / GRAPH),
             "evidence": dict(evidence),
-            "checksums": {GRAPH: file_digest(place / GRAPH)},
+            "checksums": {file: file_digest(place / file) for file in (GRAPH, PROCESSORS)},
         }
         write_atomic(place / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
     return Package.load(folder)
@@ -209,9 +211,9 @@ def lineage(parent: Package | None) -> dict[str, Any]:
 
 def blank_rows(model: nn.Module, rows: int = 2) -> tuple[dict[str, Tensor], Tensor]:
     """Return (inputs, present) of the network's shapes, zeros and all present: enough to trace it."""
-    shapes: Mapping[str, tuple[int, ...]] = model.shapes  # type: ignore[assignment]
-    inputs = {name: torch.zeros(rows, *shape) for name, shape in shapes.items()}
-    return inputs, torch.ones(rows, len(shapes), dtype=torch.bool)
+    modality: Mapping[str, Modality] = model.modality  # type: ignore[assignment]
+    inputs = {name: torch.zeros(rows, *each.shape, dtype=each.dtype) for name, each in modality.items()}
+    return inputs, torch.ones(rows, len(inputs), dtype=torch.bool)
 
 
 def network_cost(model: nn.Module) -> dict[str, int]:
@@ -228,14 +230,9 @@ def every_pattern(modalities: list[str]) -> Tensor:
     return torch.stack([pattern(modalities, subset) for subset in subsets(modalities)])
 
 
-def hidden(rows: Rows, modalities: list[str], present: Tensor, *, filler: float) -> dict[str, Tensor]:
-    """Return inputs with `filler` wherever `present` is False (integer inputs get 0)."""
-    filled = {}
-    for column, name in enumerate(modalities):
-        x = rows.inputs[name]
-        seen = present[:, column].view(-1, *[1] * (x.dim() - 1))
-        filled[name] = torch.where(seen, x, torch.full_like(x, filler if x.is_floating_point() else 0))
-    return filled
+def hidden(rows: Rows, modalities: list[str], present: Tensor) -> dict[str, Tensor]:
+    """Return inputs with garbage wherever `present` is False."""
+    return {name: conceal(rows.inputs[name], ~present[:, column]) for column, name in enumerate(modalities)}
 
 
 def take(rows: Rows, chosen: Tensor | slice) -> Rows:
@@ -270,7 +267,7 @@ def differences(one: Predictor, other: Predictor, rows: Rows, task: str, *, limi
     expected, got = [], []
     for availability in every_pattern(names):
         present = shown.present & availability
-        inputs = hidden(shown, names, present, filler=float("nan"))
+        inputs = hidden(shown, names, present)
         expected.append(torch.as_tensor(one(inputs, present)))
         got.append(torch.as_tensor(other(inputs, present)))
     return _compare(torch.cat(expected), torch.cat(got), task)

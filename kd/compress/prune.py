@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kd.compress.package import Context, Kind, Package, blank_rows
 from kd.errors import ConfigError, KDError
 from kd.evaluate.cost import macs as count_macs
+from kd.types import Modality
 
 Removed = dict[str, list[int]]
 """Path of a layer -> its output channels that go, numbered as in the original."""
@@ -233,10 +234,17 @@ def _cost(model: nn.Module) -> int:
     return count_macs(model, *blank_rows(model))
 
 
+def _noise(blank: Tensor, modality: Modality, generator: torch.Generator) -> Tensor:
+    if blank.is_floating_point():
+        return torch.randn(blank.shape, generator=generator)
+    return torch.randint(modality.vocabulary or 256, blank.shape, generator=generator, dtype=blank.dtype)
+
+
 @torch.no_grad()
 def _parity(one: nn.Module, other: nn.Module) -> float:
     inputs, present = blank_rows(one, rows=32)
     generator = torch.Generator().manual_seed(0)
-    noise = {name: torch.randn(value.shape, generator=generator) for name, value in inputs.items()}
+    modality: Mapping[str, Modality] = one.modality  # type: ignore[assignment]
+    noise = {name: _noise(value, modality[name], generator) for name, value in inputs.items()}
     expected, got = one(noise, present).logits, other(noise, present).logits
     return ((expected - got).abs().max() / expected.abs().max().clamp(min=1e-12)).item()

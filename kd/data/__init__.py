@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kd.data.sources import Sources
 from kd.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from kd.data.splits import Split as Split
     from kd.data.splits import split as split
 
-SOURCES = Registry(
-    "source",
+SOURCES = Sources(
     {
         "mfeat": Entry(
             "kd.data.mfeat:mfeat",
@@ -30,8 +30,25 @@ SOURCES = Registry(
             "class-conditional Gaussians with shared and private features and a known Bayes accuracy",
             "ours",
         ),
+        "emoji": Entry(
+            "kd.data.emoji:emoji",
+            "1906 emoji, a picture and words of each: 9 categories or, harder, 62 subcategories",
+            "emoji-data 16.0.0 (MIT) with Twemoji's graphics, CC BY 4.0",
+        ),
+        "table": Entry(
+            "kd.data.table:table",
+            "your own CSV, Parquet and NPZ files, folders of pictures and columns of text, tied together by ids",
+            "docs/your-data.md",
+        ),
+        "stored": Entry(
+            "kd.data.stored:stored",
+            "a Hugging Face data set that save_to_disk wrote",
+            "docs/your-data.md",
+        ),
     },
+    nested={"table": "kd.data.table:faults", "stored": "kd.data.stored:faults"},
 )
+"""What `data:` in a config may name, and `{import: package.module:factory, ...}`."""
 
 MECHANISMS = Registry(
     "mechanism",
@@ -62,8 +79,12 @@ _LAZY = {
 }
 
 
-def load_source(name: str, **arguments: Any) -> Source:
+def load_source(name: str = "", **arguments: Any) -> Source:
     """Build a source by its name in `SOURCES`, with the keyword-only arguments of its factory.
+
+    Args:
+        name: of the source; none where `import="package.module:factory"` is among the arguments.
+        arguments: the factory's.
 
     Raises:
         ConfigError: the name or an argument is unknown.
@@ -72,7 +93,7 @@ def load_source(name: str, **arguments: Any) -> Source:
     >>> len(load_source("synthetic", rows=100))
     100
     """
-    return SOURCES.build({"name": name, **arguments})
+    return SOURCES.build({"name": name, **arguments} if name or "import" not in arguments else arguments)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
+import pandas as pd
 import torch
+from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
+from kd.data.columns import Column, Frame
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import LeakError
@@ -50,16 +54,37 @@ class Audit:
 
 
 def label_columns(source: Source) -> list[str]:
-    """Name the columns from which the label can be read off, as `modality[column]`, modalities flattened.
+    """Name the columns of vectors and tables from which the label can be read off, as `modality[column]`.
 
     Classes: the column takes one value per class, a different one for each. Multilabel and regression: it is an affine
     function of a label column, to 1e-9 of its spread. Only observed rows count.
     """
-    return [
-        f"{name}[{column}]"
-        for position, (name, value) in enumerate(source.inputs.items())
-        for column in _giving_away(source, value.flatten(1), source.observed[:, position])
-    ]
+    found = []
+    for position, (name, value) in enumerate(source.inputs.items()):
+        names, x = _columns(value)
+        giving = _giving_away(source, x, source.observed[:, position]) if names else []
+        found += [f"{name}[{names[column]}]" for column in giving]
+    return found
+
+
+def _columns(value: Tensor | Column) -> tuple[list[str], Tensor]:
+    """Return names and values [N, F] of what may hold a label by itself; pictures and words hold none."""
+    if isinstance(value, Frame):
+        codes = [
+            value.frame[name] if is_numeric_dtype(value.frame[name]) else _codes(value.frame[name])
+            for name in value.frame
+        ]
+        return list(map(str, value.frame)), torch.from_numpy(
+            np.stack([np.asarray(c, np.float64) for c in codes], axis=1)
+        )
+    if isinstance(value, Column) or value.dtype == torch.uint8:
+        return [], torch.empty(0)
+    flat = value.flatten(1)
+    return list(map(str, range(flat.shape[1]))), flat
+
+
+def _codes(column: pd.Series) -> np.ndarray:
+    return np.asarray(pd.factorize(column)[0])
 
 
 def duplicate_rows(source: Source, split: Split) -> list[tuple[int, int]]:
@@ -109,8 +134,16 @@ def _row_hash(source: Source, row: int) -> bytes:
     content = hashlib.sha256()
     for position, (name, value) in enumerate(source.inputs.items()):
         if source.observed[row, position]:
-            content.update(name.encode() + value[row].contiguous().numpy().tobytes())
+            content.update(name.encode() + _row_bytes(value, row))
     return content.digest()
+
+
+def _row_bytes(value: Tensor | Column, row: int) -> bytes:
+    if isinstance(value, Frame):
+        return repr(value.frame.iloc[row].tolist()).encode()
+    if isinstance(value, Column):
+        return repr(value.values[row]).encode()
+    return value[row].contiguous().numpy().tobytes()
 
 
 def _ints(ids: Tensor | Iterable[int]) -> set[int]:

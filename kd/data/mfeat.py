@@ -26,8 +26,8 @@ def mfeat(*, modalities: Sequence[str] | None = None) -> Source:
     Raises:
         DataError: an unknown view, or a file that is missing or damaged.
 
-    >>> mfeat(modalities=["zer", "fou"]).shapes
-    {'fou': (76,), 'zer': (47,)}
+    >>> mfeat(modalities=["zer", "fou"]).modality["zer"].shape
+    (47,)
     """
     wanted = [name for name in WIDTHS if modalities is None or name in modalities]
     inputs = {name: torch.from_numpy(_matrix(name)) for name in wanted or WIDTHS}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -16,6 +15,7 @@ from kd.data.masks import complete as complete_mask
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.splits import split as split_rows
+from kd.data.stream import GlobalBatches, processes, shared
 from kd.errors import DataError, MaskError
 from kd.record import digest
 from kd.registry import suggest
@@ -26,36 +26,39 @@ Rows = Literal["any", "complete"]
 """Training rows of a node: any modality it sees is available, or all modalities of the source are."""
 
 
-class BatchRows(Sampler[Tensor]):
+class BatchRows(GlobalBatches):
     """Yield row ids batch by batch; the order of epoch e is a function of (seed, e), so a resumed run repeats it.
 
     Args:
         ids: int64 rows to walk through, each once per epoch.
-        batch_size: rows per batch; the last one may be smaller.
-        seed: of the order; None walks in the order of `ids`.
+        batch_size: rows per batch, and per process where shuffled; the last one may be smaller.
+        seed: of the order, each batch being shared out among the processes that train; None walks in the order of
+            `ids`, every process over all rows, since a metric counts each row once.
     """
 
     def __init__(self, ids: Tensor, batch_size: int, seed: int | None) -> None:
-        self.ids, self.batch_size, self.seed = ids, batch_size, seed
-        self.epoch = 0
+        super().__init__()
+        self.ids, self.batch_size, self.order_seed = ids, batch_size, seed
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each one, also on resuming."""
-        self.epoch = epoch
+    @property
+    def rows(self) -> int:
+        """Rows of a whole batch, over all processes."""
+        return self.batch_size * (1 if self.order_seed is None else processes()[1])
 
     def __len__(self) -> int:
-        return -(-len(self.ids) // self.batch_size)
+        return -(-len(self.ids) // self.rows)
 
     def __iter__(self) -> Iterator[Tensor]:
-        if self.seed is None:
-            yield from self.ids.split(self.batch_size)
+        if self.order_seed is None:
+            yield from self.ids.split(self.rows)
             return
-        order = torch.randperm(len(self.ids), generator=generator(self.seed, "order", self.epoch))
-        yield from self.ids[order].split(self.batch_size)
+        order = torch.randperm(len(self.ids), generator=generator(self.order_seed, "order", self.epoch))
+        for batch in self.ids[order].split(self.rows):
+            yield shared(batch)
 
 
-class InMemoryRows(Dataset[Batch]):
-    """Whole batches from a source in memory: indexed by a list of row ids, never by one.
+class SourceRows(Dataset[Batch]):
+    """Whole batches of a source: indexed by a list of row ids, never by one.
 
     Args:
         source: N rows.
@@ -74,7 +77,7 @@ class InMemoryRows(Dataset[Batch]):
 
 
 def loader(
-    source: Source, available: Tensor, ids: Tensor, *, batch_size: int = 32, seed: int | None = None
+    source: Source, available: Tensor, ids: Tensor, *, batch_size: int = 32, seed: int | None = None, workers: int = 0
 ) -> DataLoader[Batch]:
     """Return a loader of whole batches over some rows, the last one partial.
 
@@ -82,13 +85,37 @@ def loader(
         available: bool [N, M], for all rows of the source.
         ids: int64, the rows to walk through.
         seed: of the order in each epoch; None keeps the order of `ids`.
+        workers: processes that read ahead.
 
     Raises:
         DataError: there is no row, or the batch size is below 1.
     """
     if len(ids) == 0 or batch_size < 1:
         raise DataError(f"{source.name}: loader: {len(ids)} rows in batches of {batch_size}; give at least one of each")
-    return DataLoader(InMemoryRows(source, available), sampler=BatchRows(ids, batch_size, seed), batch_size=None)
+    sampler = BatchRows(ids, batch_size, seed)
+    return batches(source, available, sampler, workers)
+
+
+def batches(source: Source, available: Tensor, sampler: Sampler[Tensor], workers: int = 0) -> DataLoader[Batch]:
+    """Return a loader of the whole batches of rows that a sampler names."""
+    persistent = workers > 0
+    return DataLoader(
+        SourceRows(source, available),
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=persistent,
+    )
+
+
+def rows_with(source: Source, available: Tensor, ids: Tensor) -> dict[str, Tensor]:
+    """Return, by modality, those of the rows `ids` that have it: what its processor may learn from.
+
+    Args:
+        available: bool [N, M].
+        ids: int64, training rows.
+    """
+    return {name: ids[available[ids, column]] for column, name in enumerate(source.modalities)}
 
 
 class DataModule(pl.LightningDataModule):
@@ -97,11 +124,12 @@ class DataModule(pl.LightningDataModule):
     The mask acts on training rows; validation and test batches show everything nature left.
 
     Args:
-        source: validated here.
+        source: validated here; vocabularies and categories are learnt from the training rows that have the modality.
         mask: drawn, or a request that is drawn for this source and split; None hides nothing.
         split: by default `kd.data.split(source, seed=seed)`.
         batch_size: rows per batch; the last one of an epoch is partial.
         seed: of the order of training rows and of the default split.
+        workers: processes that read rows ahead; the batches are the same for any number.
         rows: training rows, `any` with at least one modality available or `complete` with all.
 
     Raises:
@@ -123,19 +151,18 @@ class DataModule(pl.LightningDataModule):
         batch_size: int = 32,
         seed: int = 0,
         rows: Rows = "any",
+        workers: int = 0,
     ) -> None:
         super().__init__()
-        self.source = source.validate()
+        source.validate()
         self.split = split_rows(source, seed=seed) if split is None else split.validate(source)
-        self.batch_size, self.seed, self.rows = batch_size, seed, rows
+        self.batch_size, self.seed, self.rows, self.workers = batch_size, seed, rows, workers
         request = complete_mask() if mask is None else mask
         drawn = request.draw(source, self.split) if isinstance(request, MaskRequest) else request
         self.mask = drawn.check(source, self.split)
-
-    @cached_property
-    def available(self) -> Tensor:
+        self.available = self.mask.available(source)
         """What nature left and, in training rows, the mask keeps: bool [N, M]."""
-        return self.mask.available(self.source)
+        self.source = source.prepare(rows_with(source, self.available, self.split.train))
 
     @property
     def modalities(self) -> list[str]:
@@ -185,12 +212,18 @@ class DataModule(pl.LightningDataModule):
             raise MaskError(
                 f"{self.source.name}: no training row is {self.rows!r} under {self.mask.mechanism}; change one"
             )
-        return loader(self.source, self.available, ids, batch_size=self.batch_size, seed=self.seed)
+        return loader(
+            self.source, self.available, ids, batch_size=self.batch_size, seed=self.seed, workers=self.workers
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches in fixed order, everything observed present."""
-        return loader(self.source, self.source.observed, self.split.validation, batch_size=self.batch_size)
+        return self._everything(self.split.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return test batches in fixed order, everything observed present."""
-        return loader(self.source, self.source.observed, self.split.test, batch_size=self.batch_size)
+        return self._everything(self.split.test)
+
+    def _everything(self, ids: Tensor) -> DataLoader[Batch]:
+        observed = self.source.observed
+        return loader(self.source, observed, ids, batch_size=self.batch_size, workers=self.workers)

@@ -1,9 +1,9 @@
-"""A data set in memory: tensors by modality, labels, nature's gaps, and the groups that a split must not cut."""
+"""A data set: tensors or raw columns by modality, labels, nature's gaps, and the groups that a split must not cut."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd.data.columns import Column
 from kd.errors import DataError
+from kd.processors import Processor
 from kd.record import digest
 from kd.registry import suggest
-from kd.types import Batch
+from kd.types import Batch, Modality
 
 TASKS = ("multiclass", "multilabel", "regression")
 
@@ -25,7 +27,8 @@ class Source:
 
     Attributes:
         name: what errors and reports call it.
-        inputs: modality -> float32 [N, ...]; entries that are not observed may hold anything, NaN included.
+        inputs: modality -> a tensor [N, ...], typed as `Modality` says, or a column of raw values (pictures, words, a
+            table); entries that are not observed may hold anything, NaN included.
         label: int64 [N] in 0..classes-1 (multiclass), float [N, K] (multilabel in 0..1, regression).
         classes: number of classes, or K.
         task: multiclass, multilabel or regression.
@@ -34,10 +37,14 @@ class Source:
         group: int64 [N]; rows of one group never land in different splits. Every row its own group by default.
         card: licence, origin, traps.
         ceiling: the best accuracy any method can reach on a subset of modalities, where it is known.
+        ids: one name per row, for errors; "row 0", "row 1", ... by default.
+        modality: what each is; by default a uint8 tensor [N, 3, H, W] is pictures, any other one vectors. Columns of
+            words and tables have theirs once `prepare` has fitted them.
+        prepared_from: fingerprint of the source that `prepare` was called on; "" for any other.
     """
 
     name: str
-    inputs: dict[str, Tensor]
+    inputs: Mapping[str, Tensor | Column]
     label: Tensor
     classes: int
     task: str = "multiclass"
@@ -46,9 +53,15 @@ class Source:
     group: Tensor = None  # type: ignore[assignment]
     card: dict[str, Any] = field(default_factory=dict)
     ceiling: Callable[[Sequence[str]], Any] | None = None
+    ids: list[str] = field(default_factory=list)
+    modality: dict[str, Modality] = field(default_factory=dict)
+    prepared_from: str = ""
 
     def __post_init__(self) -> None:
         rows = len(self.label)
+        found = {name: _inferred(value) for name, value in self.inputs.items()}
+        known = {name: self.modality.get(name) or described for name, described in found.items()}
+        object.__setattr__(self, "modality", {name: m for name, m in known.items() if m is not None})
         if self.observed is None:
             object.__setattr__(self, "observed", torch.ones(rows, len(self.inputs), dtype=torch.bool))
         if self.group is None:
@@ -62,19 +75,35 @@ class Source:
         return list(self.inputs)
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Modality -> shape of one sample."""
-        return {name: tuple(value.shape[1:]) for name, value in self.inputs.items()}
+    def processors(self) -> dict[str, Processor]:
+        """Modality -> what turns its raw values into tensors, where it has raw values and they are fitted."""
+        columns = {name: value for name, value in self.inputs.items() if isinstance(value, Column)}
+        return {name: column.processor for name, column in columns.items() if column.processor is not None}
 
     def __len__(self) -> int:
         return len(self.label)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of all that decides a result; the name, the card and the ceiling decide nothing."""
+        """The sha256 of all that decides a result; the name, the card and the ceiling decide nothing.
+
+        Preparing changes nothing in it: a mask and a split belong to the raw values.
+        """
+        if self.prepared_from:
+            return self.prepared_from
         tensors = {**{f"input/{k}": v for k, v in self.inputs.items()}, "label": self.label}
         tensors |= {"observed": self.observed, "group": self.group}
-        return digest([self.modalities, self.task, self.classes, {k: tensor_digest(v) for k, v in tensors.items()}])
+        hashes = {k: v.digest if isinstance(v, Column) else tensor_digest(v) for k, v in tensors.items()}
+        return digest([self.modalities, self.task, self.classes, hashes])
+
+    def prepare(self, rows: Mapping[str, Tensor]) -> Source:
+        """Return the source with every column fitted, on no other rows than these.
+
+        Args:
+            rows: modality -> int64 [n], training rows that have it.
+        """
+        inputs = {k: v.fit(rows[k]) if isinstance(v, Column) else v for k, v in self.inputs.items()}
+        return replace(self, inputs=inputs, prepared_from=self.fingerprint)
 
     def select(self, modalities: Sequence[str]) -> Source:
         """Return the source with only these modalities, in this source's order whatever the order asked.
@@ -89,7 +118,13 @@ class Source:
             raise DataError(f"{self.name}: no modality selected; name at least one of {', '.join(self.inputs)}")
         kept = [name for name in self.inputs if name in modalities]
         columns = [self.modalities.index(name) for name in kept]
-        return replace(self, inputs={k: self.inputs[k] for k in kept}, observed=self.observed[:, columns])
+        modality = {k: self.modality[k] for k in kept if k in self.modality}
+        inputs = {k: self.inputs[k] for k in kept}
+        return replace(self, inputs=inputs, modality=modality, observed=self.observed[:, columns], prepared_from="")
+
+    def named(self, row: int) -> str:
+        """Return what an error calls a row."""
+        return self.ids[row] if self.ids else f"row {row}"
 
     def batch(self, rows: Tensor, present: Tensor) -> Batch:
         """Gather samples.
@@ -99,7 +134,7 @@ class Source:
             present: bool [B, M], what these rows may show.
         """
         return Batch(
-            inputs={name: value[rows] for name, value in self.inputs.items()},
+            inputs={k: v.take(rows) if isinstance(v, Column) else v[rows] for k, v in self.inputs.items()},
             present=present,
             label=self.label[rows],
             labelled=torch.ones(len(rows), dtype=torch.bool),
@@ -118,11 +153,14 @@ class Source:
             seen = self.observed[:, column]
             if not bool(seen.any()):
                 raise DataError(f"{self.name}: observed: modality {name!r} has no observed row; drop it with select()")
-            bad = seen & ~value.flatten(1).isfinite().all(dim=1)
+            if isinstance(value, Column) or not value.is_floating_point():
+                continue
+            readable = ~value.isinf() if self.modality[name].holes else value.isfinite()
+            bad = seen & ~readable.flatten(1).all(dim=1)
             if bool(bad.any()):
                 row = int(bad.nonzero()[0])
                 raise DataError(
-                    f"{self.name}: inputs[{name!r}]: row {row} holds NaN or infinity but is declared observed; "
+                    f"{self.name}: inputs[{name!r}]: {self.named(row)} holds NaN or infinity but is declared observed; "
                     f"repair the value or set observed[{row}, {column}] to False"
                 )
         return self
@@ -138,10 +176,8 @@ class Source:
         for name, value in self.inputs.items():
             if len(value) != rows:
                 raise DataError(f"{self.name}: inputs[{name!r}]: {len(value)} rows but label has {rows}; align them")
-            if value.ndim < 2:
-                raise DataError(
-                    f"{self.name}: inputs[{name!r}]: expected [N, ...], got {tuple(value.shape)}; unsqueeze it"
-                )
+            if not isinstance(value, Column):
+                self._validate_tensor(name, value)
         expected = {"observed": (rows, len(self.inputs)), "group": (rows,)}
         for key, shape in expected.items():
             if tuple(getattr(self, key).shape) != shape:
@@ -150,6 +186,14 @@ class Source:
                 )
         if self.observed.dtype != torch.bool:
             raise DataError(f"{self.name}: observed: expected bool, got {self.observed.dtype}; convert it with .bool()")
+
+    def _validate_tensor(self, name: str, value: Tensor) -> None:
+        shape, wanted = tuple(value.shape), self.modality[name]
+        if value.ndim < 2:
+            raise DataError(f"{self.name}: inputs[{name!r}]: expected [N, ...], got {shape}; unsqueeze it")
+        if shape[1:] != wanted.shape or (wanted.kind != "vector" and value.dtype != wanted.dtype):
+            form = f"{wanted.dtype} [N, {', '.join(map(str, wanted.shape))}] of kind {wanted.kind}"
+            raise DataError(f"{self.name}: inputs[{name!r}]: expected {form}, got {value.dtype} {shape}; convert it")
 
     def _validate_label(self) -> None:
         label, width = self.label, (self.classes,)
@@ -173,7 +217,15 @@ class Source:
             fix = "expected finite values, in 0..1 for multilabel; repair or drop the row"
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
-            raise DataError(f"{self.name}: label: row {row} is {label[row].tolist()}, {fix}")
+            raise DataError(f"{self.name}: label: {self.named(row)} is {label[row].tolist()}, {fix}")
+
+
+def _inferred(value: Tensor | Column) -> Modality | None:
+    if isinstance(value, Column):
+        return value.modality
+    shape = tuple(value.shape[1:])
+    pictures = value.dtype == torch.uint8 and len(shape) == 3
+    return Modality(shape, "image" if pictures else "vector")
 
 
 def tensor_digest(tensor: Tensor) -> str:

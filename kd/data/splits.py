@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
 from kd.data.source import Source
@@ -55,7 +55,15 @@ class Split:
         return self
 
 
-def split(source: Source, *, test: float = 0.25, validation: float = 0.1, seed: int = 0) -> Split:
+def split(
+    source: Source,
+    *,
+    test: float = 0.25,
+    validation: float = 0.1,
+    seed: int = 0,
+    folds: int | None = None,
+    fold: int = 0,
+) -> Split:
     """Split a source by groups, stratified by class where the task is multiclass.
 
     The fractions are of the groups, so of the rows where every row is its own group; a group with rows of several
@@ -64,6 +72,9 @@ def split(source: Source, *, test: float = 0.25, validation: float = 0.1, seed: 
     Args:
         test: fraction of the whole source, in (0, 1).
         validation: fraction of the whole source, in (0, 1 - test).
+        seed: of the draw; all folds of one seed are one partition.
+        folds: test on one of so many folds of groups instead, at least 2; `test` is not used then.
+        fold: which one, any whole number; it counts modulo `folds`.
 
     Raises:
         DataError: a part would be empty, or a class has too few groups to be stratified.
@@ -73,6 +84,9 @@ def split(source: Source, *, test: float = 0.25, validation: float = 0.1, seed: 
     >>> len(parts.train), len(parts.validation), len(parts.test)
     (65, 10, 25)
     """
+    if folds is not None and folds < 2:
+        raise DataError(f"{source.name}: split: folds={folds}; expected at least 2, or none for one split")
+    test = test if folds is None else 1 / folds
     if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
         raise DataError(
             f"{source.name}: split: test={test} and validation={validation} leave a part empty; "
@@ -80,7 +94,12 @@ def split(source: Source, *, test: float = 0.25, validation: float = 0.1, seed: 
         )
     groups, member = np.unique(source.group.numpy(), return_inverse=True)
     strata = _strata(source, member, len(groups))
-    rest, held_out = _cut(source, np.arange(len(groups)), strata, test, derive(seed, "split", "test"))
+    units = np.arange(len(groups))
+    if folds is None:
+        rest, held_out = _cut(source, units, strata, test, derive(seed, "split", "test"))
+    else:
+        held_out = _fold(source, member, strata, folds, fold % folds, derive(seed, "split", "folds"))
+        rest = np.setdiff1d(units, held_out)
     fit, chosen = _cut(source, rest, strata, validation / (1 - test), derive(seed, "split", "validation"))
     train_ids, validation_ids, test_ids = (
         torch.from_numpy(np.flatnonzero(np.isin(member, part))) for part in (fit, chosen, held_out)
@@ -95,6 +114,21 @@ def _strata(source: Source, member: np.ndarray, groups: int) -> np.ndarray | Non
     counts = np.zeros((groups, source.classes), dtype=np.int64)
     np.add.at(counts, (member, source.label.numpy()), 1)
     return np.asarray(counts.argmax(axis=1))
+
+
+def _fold(
+    source: Source, member: np.ndarray, strata: np.ndarray | None, folds: int, fold: int, seed: int
+) -> np.ndarray:
+    """Return the groups of one fold; folds have about the same number of rows and share of each class."""
+    rows = np.zeros(len(member)) if strata is None else strata[member]
+    divide = GroupKFold if strata is None else StratifiedGroupKFold
+    divided = divide(n_splits=folds, shuffle=True, random_state=seed % 2**32).split(rows, rows, member)
+    try:
+        parts = [np.unique(member[test]) for _, test in divided]
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{source.name}: split: no {folds} folds of these rows ({reason}); ask for fewer") from None
+    return parts[fold]
 
 
 def _cut(

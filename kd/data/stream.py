@@ -1,48 +1,80 @@
-"""Batches by step: an endless shuffled stream of row ids, each step a function of (seed, step)."""
+"""Whole batches of row ids: an endless shuffled stream by step, and the parts of one batch that processes share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
-from torch.utils.data import Sampler
+from torch import Tensor, distributed
+from torch.utils.data.distributed import DistributedSampler
 
 from kd.seeding import generator
 
 
-class StepBatches(Sampler[Tensor]):
+class GlobalBatches(DistributedSampler[Tensor]):
+    """Base of samplers that yield whole batches and, among several processes, share each of them out themselves.
+
+    Lightning puts every sampler that is no `DistributedSampler` into one that deals its items out in turn and repeats
+    some of them; ours are one, so they stay as they are. Ranks are asked for when batches are drawn, since a loader may
+    be made before the processes meet.
+    """
+
+    def __init__(self) -> None:
+        # Not the base's: it wants a data set and a process group, and deals out rows.
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, or round; Lightning calls this before each one, also on resuming."""
+        self.epoch = epoch
+
+
+def processes() -> tuple[int, int]:
+    """Return (rank, number of processes that train together)."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def shared(rows: Tensor) -> Tensor:
+    """Return this process's rows of a global batch, never none: of fewer rows than processes each takes all.
+
+    Parts differ by one row at most; the loss weighs them by their size (`kd.distill.module`), so that the student is
+    the one that a single process with the whole batch would train.
+    """
+    rank, world = processes()
+    return rows if len(rows) < world else rows.tensor_split(world)[rank]
+
+
+class StepBatches(GlobalBatches):
     """Yield `steps` batches per round; round r continues where round r - 1 ended.
 
     The stream is shuffled passes over the rows, one after another without a seam, so that every method compared takes
-    the same number of steps whatever its number of rows. Lightning calls `set_epoch` with the round, also on resuming.
+    the same number of steps whatever its number of rows.
 
     Args:
         ids: row ids to draw from.
-        batch_size: rows per batch; every batch is full.
+        batch_size: rows per batch and process; every batch is full.
         steps: batches per round.
         seed: of the order.
     """
 
     def __init__(self, ids: Tensor, *, batch_size: int, steps: int, seed: int) -> None:
+        super().__init__()
         self.ids, self.batch_size, self.steps, self.seed = ids, batch_size, steps, seed
-        self.round = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the round."""
-        self.round = epoch
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Tensor]:
-        first = self.round * self.steps * self.batch_size
-        positions = torch.arange(first, first + self.steps * self.batch_size)
+        size = self.batch_size * processes()[1]
+        first = self.epoch * self.steps * size
+        positions = torch.arange(first, first + self.steps * size)
         rows = len(self.ids)
         passes = {int(p): self._order(int(p)) for p in torch.unique(positions // rows)}
         table = torch.stack([passes[p] for p in sorted(passes)])
         picked = table[positions // rows - min(passes), positions % rows]
-        yield from self.ids[picked].split(self.batch_size)
+        for batch in self.ids[picked].split(size):
+            yield shared(batch)
 
     def _order(self, number: int) -> Tensor:
         return torch.randperm(len(self.ids), generator=generator(self.seed, "order", number))

@@ -26,3 +26,34 @@ SCHEDULES = Registry(
         ),
     },
 )
+
+AUGMENTATIONS = Registry(
+    "augmentation",
+    {
+        "crop": Entry(
+            "kd.distill.augment:Crop",
+            "pictures shifted by a few pixels, mirrored, their colours changed a little",
+            "He et al. 2016, 1512.03385; torchvision",
+        ),
+        "drop_words": Entry(
+            "kd.distill.augment:DropWords",
+            "tokens replaced at random by padding or another id, the first kept",
+            "Iyyer et al. 2015, ACL P15-1162",
+        ),
+    },
+)
+
+LOGGERS = Registry(
+    "logger",
+    {
+        "csv": Entry("pytorch_lightning.loggers:CSVLogger", "a CSV file per node and seed", "Lightning"),
+        "tensorboard": Entry(
+            "pytorch_lightning.loggers:TensorBoardLogger", "event files; pip install tensorboard", "Lightning"
+        ),
+        "wandb": Entry(
+            "pytorch_lightning.loggers:WandbLogger", "Weights & Biases; pip install wandb; offline: true", "Lightning"
+        ),
+        "mlflow": Entry("pytorch_lightning.loggers:MLFlowLogger", "MLflow; pip install mlflow", "Lightning"),
+    },
+)
+"""Where `trainer.loggers` may write; the same values go to each."""

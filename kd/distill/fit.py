@@ -3,110 +3,56 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from kd.config import Edge as EdgeConfig
 from kd.config import Node, Study
-from kd.data.module import InMemoryRows, loader
+from kd.data.module import batches
 from kd.data.stream import StepBatches
+from kd.distill.address import node_address
+from kd.distill.augment import build_augmentations
 from kd.distill.callbacks import Curves, KeepBest, Progress, Resume
 from kd.distill.graph import edges_into, order
+from kd.distill.loggers import close_loggers, make_loggers
 from kd.distill.loss import Edge
-from kd.distill.module import Distiller
+from kd.distill.module import SCORE, Distiller
+from kd.distill.setting import Setting as Setting
+from kd.distill.setting import training_rows as training_rows
+from kd.distill.setting import validation
 from kd.distill.teachers import Frozen, cache, state_digest
-from kd.distill.view import eligible
-from kd.errors import MaskError
-from kd.models.classifier import Classifier
+from kd.distill.trainer import make_trainer, quiet
+from kd.errors import ConfigError
+from kd.models.importing import in_words
+from kd.models.network import Network
 from kd.models.package import load_package, save_package
+from kd.networks import build_network
 from kd.objectives import OBJECTIVES
 from kd.record import (
     RunRecord,
-    code_address,
     digest,
     finished,
     load_record,
     run_folder,
-    runs_root,
     save_record,
     staged_folder,
 )
-from kd.seeding import derive, initialise
+from kd.seeding import derive
 from kd.tasks import Task, make_task
-from kd.types import Batch
-
-if TYPE_CHECKING:
-    from kd.data.masks import Mask
-    from kd.data.source import Source
-    from kd.data.splits import Split
-
-VALIDATION_ROWS = 1024
-"""Rows per validation batch; nothing depends on it."""
 
 Tick = Callable[[str, int, int], None]
 """Called with (node, steps done, steps in all)."""
-
-
-@dataclass
-class Setting:
-    """One replicate's data: the same for every node trained in it."""
-
-    source: Source
-    split: Split
-    mask: Mask
-    seed: int
-
-    @property
-    def available(self) -> Tensor:
-        """bool [N, M]: what nature left and the mask keeps."""
-        return self.mask.available(self.source)
-
-    def rows(self, ids: Tensor, available: Tensor) -> Batch:
-        """Return rows as one batch under an availability given for all N rows."""
-        return self.source.batch(ids, available[ids])
-
-
-def node_address(study: Study, name: str, setting: Setting, parents: Mapping[str, str]) -> dict[str, Any]:
-    """Return everything that decides a node's weights; its hash is the run's id.
-
-    Modalities are taken in the source's order, so the order in the YAML decides nothing.
-    """
-    node = asdict(study.nodes[name])
-    node["sees"] = sorted(node["sees"])
-    # The names stay in: they seed the initial weights and order the terms of the loss.
-    edges = {
-        key: asdict(edge) | {"teacher": parents.get(edge.teacher, "self"), "student": "self"}
-        for key, edge in edges_into(study, name).items()
-    }
-    if node["init"]:
-        node["init"] = parents[node["init"]]
-    rooms = ["models", "distill", "tasks", "types", "seeding", "data/stream"] + (["objectives"] if edges else [])
-    return {
-        "node": node,
-        "edges": edges,
-        "class_weight": study.class_weight,
-        "threads": study.threads,
-        "seed": setting.seed,
-        "name": name,
-        "data": setting.source.fingerprint,
-        "split": setting.split.fingerprint,
-        "mask": setting.mask.fingerprint,
-        "code": code_address(*rooms),
-        "torch": ".".join(torch.__version__.split(".")[:2]),
-    }
 
 
 def train_graph(study: Study, setting: Setting, tick: Tick | None = None) -> dict[str, RunRecord]:
@@ -135,15 +81,7 @@ def train_node(study: Study, name: str, setting: Setting, trained: Mapping[str, 
     folder = run_folder("train", run_id)
     partial = folder.with_name(f"{run_id}.partial")
     module, saw = build(study, name, setting, {node: package_folder(record) for node, record in trained.items()})
-    frozen = {
-        key: state_digest(e.teacher.model.state_dict())
-        for key, e in module.edges.items()
-        if isinstance(e.teacher, Frozen)
-    }
-    best, curves = fit(module, study.nodes[name], setting, partial, lambda step, steps: tick(name, step, steps))
-    for key, before in frozen.items():
-        if state_digest(module.edges[key].teacher.model.state_dict()) != before:  # type: ignore[union-attr]
-            raise AssertionError(f"edge {key}: the frozen teacher changed during training")
+    made = _made(study, name, module, setting, partial, tick)
     record = RunRecord(
         id=run_id,
         verb="train",
@@ -156,7 +94,7 @@ def train_node(study: Study, name: str, setting: Setting, trained: Mapping[str, 
         code=address["code"],
         threads=study.threads,
         seconds=time.perf_counter() - started,
-        metrics={"validation_score": best.score, "best_round": best.round, "steps": study.nodes[name].steps},
+        metrics={"validation_score": made.score, "best_round": made.round, "steps": made.steps},
         files={
             "weights": "package/weights.safetensors",
             "card": "package/card.json",
@@ -166,13 +104,32 @@ def train_node(study: Study, name: str, setting: Setting, trained: Mapping[str, 
         selected_on=selection(study.nodes[name], module.task, len(setting.split.validation)),
         saw={key: digest(sorted(ids)) for key, ids in saw.items()},
     )
-    with staged_folder(folder) as stage:
-        save_package(module.model, stage / "package", {"stage": "float", "run": run_id, "parents": parents})  # type: ignore[arg-type]
+    _save(record, module.model, made.curves, saw)  # type: ignore[arg-type]
+    shutil.rmtree(partial, ignore_errors=True)
+    return record
+
+
+def _made(study: Study, name: str, module: Distiller, setting: Setting, partial: Path, tick: Tick) -> Made:
+    """Train a built node, or look at the weights it was given; see that no teacher changed meanwhile."""
+    teachers = {key: e.teacher.model for key, e in module.edges.items() if isinstance(e.teacher, Frozen)}
+    before = {key: state_digest(teacher.state_dict()) for key, teacher in teachers.items()}
+    node, run = study.nodes[name], f"{name} seed {setting.seed}"
+    if node.steps:
+        made = fit(module, node, setting, partial, lambda step, steps: tick(name, step, steps), study.trainer, run)
+    else:
+        made = look(module, setting, study.trainer)
+    for key, teacher in teachers.items():
+        if state_digest(teacher.state_dict()) != before[key]:
+            raise AssertionError(f"edge {key}: the frozen teacher changed during training")
+    return made
+
+
+def _save(record: RunRecord, model: Network, curves: list[dict[str, Any]], saw: Mapping[str, list[int]]) -> None:
+    with staged_folder(run_folder("train", record.id)) as stage:
+        save_package(model, stage / "package", {"stage": "float", "run": record.id, "parents": record.parents})
         pd.DataFrame(curves).to_parquet(stage / "curves.parquet")
         (stage / "saw.json").write_text(json.dumps(saw))
         save_record(record, stage)
-    shutil.rmtree(partial, ignore_errors=True)
-    return record
 
 
 def package_folder(record: RunRecord) -> Path:
@@ -182,13 +139,16 @@ def package_folder(record: RunRecord) -> Path:
 
 def rows_seen(record: RunRecord) -> dict[str, list[int]]:
     """Return the row ids behind every object this run fitted."""
-    load_record(run_folder("train", record.id))
-    found: dict[str, list[int]] = json.loads((run_folder("train", record.id) / "saw.json").read_text())
+    folder = run_folder(record.verb, record.id)
+    load_record(folder)
+    found: dict[str, list[int]] = json.loads((folder / "saw.json").read_text())
     return found
 
 
 def selection(node: Node, task: Task, labels: int) -> str:
     """Say in words what chose a node's weights."""
+    if node.steps == 0:
+        return "nothing: the weights as they were given"
     if node.select == "last":
         return f"nothing: the weights after the last of {node.steps} steps"
     patterns = "complete rows" if node.select == "complete" else "mean over all subsets"
@@ -200,23 +160,6 @@ def _parents(study: Study, name: str, trained: Mapping[str, RunRecord]) -> dict[
     if study.nodes[name].init:
         names.add(str(study.nodes[name].init))
     return {parent: trained[parent].id for parent in sorted(names)}
-
-
-def training_rows(node: Node, setting: Setting) -> Tensor:
-    """Return ids of the training rows a node learns from.
-
-    Raises:
-        MaskError: there is none.
-    """
-    own = [setting.source.modalities.index(modality) for modality in node.sees]
-    ids = setting.split.train
-    chosen = ids[eligible(setting.available[ids], node.rows, own)]
-    if len(chosen) == 0:
-        raise MaskError(
-            f"mask: no training row is left for a node that sees {', '.join(node.sees)} on rows={node.rows}; "
-            "lower the missing rate or keep more complete rows"
-        )
-    return chosen
 
 
 def build(
@@ -232,20 +175,10 @@ def build(
     """
     node = study.nodes[name]
     sees = [modality for modality in setting.source.modalities if modality in node.sees]
-    ids = training_rows(node, setting)
-    saw = {"rows": ids.tolist(), "selection": setting.split.validation.tolist()}
-    if node.init is not None:
-        model = load_package(packages[node.init])
-    else:
-        shapes = {modality: setting.source.shapes[modality] for modality in sees}
-        model = Classifier(shapes, setting.source.classes, task=setting.source.task, **node.model)
-        initialise(model, derive(setting.seed, "node", name))
-        rows = setting.rows(ids, setting.available).select(sees)
-        used = model.fit_scalers(rows.inputs, rows.present)
-        saw |= {f"scaler {modality}": ids[positions].tolist() for modality, positions in used.items()}
-    edges = {key: _edge(edge, setting, packages, node.steps) for key, edge in edges_into(study, name).items()}
+    model, saw = _network(node, name, sees, setting, packages)
+    edges = {key: _edge(edge, setting, packages, node) for key, edge in edges_into(study, name).items()}
     module = Distiller(
-        model,
+        model.train(),
         edges=edges,
         sees=sees,
         rows=node.rows,
@@ -256,61 +189,119 @@ def build(
         schedule=node.schedule,
         select=node.select,
         seed=derive(setting.seed, "noise", name),
+        learning_rates=node.learning_rates,
+        augment=build_augmentations(node.augment, {m: setting.source.modality[m] for m in sees}),
     )
     return module, saw
 
 
-def _edge(edge: EdgeConfig, setting: Setting, packages: Mapping[str, Path], steps: int) -> Edge:
+def _network(
+    node: Node, name: str, sees: list[str], setting: Setting, packages: Mapping[str, Path]
+) -> tuple[Network, dict[str, list[int]]]:
+    """Return a node's network before its first step, and the rows that it and what belongs to it see."""
+    # One that is never trained sees no row of ours; which ones its weights were trained on, only their owner knows.
+    ids = training_rows(node, setting) if node.steps else torch.empty(0, dtype=torch.int64)
+    saw = {"rows": ids.tolist(), "selection": setting.split.validation.tolist()} if node.steps else {}
+    saw |= {f"processor {m}": rows.tolist() for m, rows in setting.learnt_from.items() if m in sees}
+    if node.init is not None:
+        return load_package(packages[node.init], imports=True), saw
+    drawn = derive(setting.seed, "node", name)
+    model, used = build_network(setting.source, sees, ids, setting.available, node.model, drawn)
+    return model, saw | {f"scaler {modality}": rows.tolist() for modality, rows in used.items()}
+
+
+def _edge(edge: EdgeConfig, setting: Setting, packages: Mapping[str, Path], student: Node) -> Edge:
     objective = OBJECTIVES.build(edge.loss)
     if edge.view == "full":
         return Edge(None, objective, edge.weight, when=edge.when, view="full")
-    teacher: Any = Frozen(load_package(packages[edge.teacher]))
-    if edge.cache:
-        everything = torch.arange(len(setting.source))
-        teacher = cache(teacher, setting.rows(everything, setting.available))
+    teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True))
+    changed = set(student.augment) & set(student.sees) & set(teacher.sees)
+    if not changed if edge.cache is None else edge.cache:
+        teacher = cache(teacher, setting.chunks())
     return Edge(teacher, objective, edge.weight, when=edge.when)
 
 
+@dataclass
+class Made:
+    """What a training, or a look at given weights, found.
+
+    Attributes:
+        score: on validation rows, of the weights kept.
+        round: after which they were kept.
+        steps: optimiser steps taken.
+        curves: a row per round and quantity.
+    """
+
+    score: float
+    round: int
+    steps: int
+    curves: list[dict[str, Any]]
+
+
 def fit(
-    module: Distiller, node: Node, setting: Setting, partial: Path, tick: Callable[[int, int], None]
-) -> tuple[KeepBest, list[dict[str, Any]]]:
-    """Train a built node from the last checkpoint in `partial`, if any, and load its best weights back."""
-    ids = training_rows(node, setting)
-    order_seed = derive(module.seed, "order")
-    batches = StepBatches(ids, batch_size=node.batch_size, steps=node.validate_every, seed=order_seed)
-    train = DataLoader(InMemoryRows(setting.source, setting.available), sampler=batches, batch_size=None)
-    observed = setting.source.observed
-    validation = loader(setting.source, observed, setting.split.validation, batch_size=VALIDATION_ROWS)
+    module: Distiller,
+    node: Node,
+    setting: Setting,
+    partial: Path,
+    tick: Callable[[int, int], None],
+    trainer: Mapping[str, Any],
+    run: str,
+) -> Made:
+    """Train a built node from the last checkpoint in `partial`, if any, and load its best weights back.
+
+    Args:
+        module: built.
+        node: its steps, batches and selection.
+        setting: its data.
+        partial: folder of the checkpoint.
+        tick: hears of the steps done, and of how many there are.
+        trainer: `trainer:` of the study.
+        run: what loggers call it.
+    """
+    accumulated = int(trainer.get("accumulate_grad_batches", 1))
+    order = StepBatches(
+        training_rows(node, setting),
+        batch_size=node.batch_size,
+        steps=node.validate_every * accumulated,
+        seed=derive(module.seed, "order"),
+    )
+    train = batches(setting.source, setting.available, order)
     best, curves, resume = KeepBest(node.select), Curves(), Resume(partial)
+    loggers = make_loggers(trainer, run)
+    ours = [best, curves, Progress(tick), resume]
+    lightning = make_trainer(trainer, callbacks=ours, loggers=loggers, epochs=node.steps // node.validate_every)
+    try:
+        with quiet(), skipping_absent(module.model):
+            lightning.fit(module, train, validation(setting), ckpt_path=resume.checkpoint(), weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {in_words(error)}") from None
+    finally:
+        close_loggers(loggers)
+    return Made(best.score, best.round, lightning.global_step, curves.rows)
+
+
+def look(module: Distiller, setting: Setting, trainer: Mapping[str, Any]) -> Made:
+    """Score given weights on the validation rows; nothing is trained."""
     with quiet():
-        trainer = pl.Trainer(
-            max_epochs=node.steps // node.validate_every,
-            accelerator="cpu",
-            devices=1,
-            callbacks=[best, curves, Progress(tick), resume],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=str(runs_root()),
-        )
-        trainer.fit(module, train, validation, ckpt_path=resume.checkpoint(), weights_only=True)
-    return best, curves.rows
+        (found,) = make_trainer(trainer).validate(module, validation(setting), verbose=False)
+    rows = [{"epoch": 0, "quantity": quantity, "value": value} for quantity, value in found.items()]
+    return Made(found[SCORE], 0, 0, rows)
 
 
-class quiet(warnings.catch_warnings):
-    """Silence Lightning's advice on settings that were chosen on purpose."""
+@contextmanager
+def skipping_absent(model: nn.Module) -> Iterator[None]:
+    """Compute no encoder on rows that lack its modality; for one process, and only while it trains."""
+    before = getattr(model, "skip_absent", None)
+    if before is not None:
+        model.skip_absent = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if before is not None:
+            model.skip_absent = before
 
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-        for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
 
-
-def finetune(study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Classifier) -> Classifier:
+def finetune(study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Network) -> Network:
     """Train a changed copy of a node's network on with the node's own graph as its loss; its scalers stay.
 
     Args:
@@ -323,5 +314,6 @@ def finetune(study: Study, name: str, setting: Setting, packages: Mapping[str, P
     module, _ = build(study, name, setting, packages)
     module.model = model.train()
     with tempfile.TemporaryDirectory() as partial:
-        fit(module, study.nodes[name], setting, Path(partial), lambda *_: None)
+        run = f"{name} seed {setting.seed} tuned"
+        fit(module, study.nodes[name], setting, Path(partial), lambda *_: None, study.trainer, run)
     return model.eval()

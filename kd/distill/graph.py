@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from kd.baselines import BASELINES
 from kd.config import Edge, Node, Study
 from kd.data import MECHANISMS, SOURCES
-from kd.distill import OPTIMIZERS, SCHEDULES
+from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
+from kd.distill.trainer import trainer_faults
 from kd.errors import GraphError
 from kd.models import ENCODERS, FUSIONS
+from kd.models.imported import spec_faults
 from kd.objectives import OBJECTIVES
 from kd.registry import suggest
 
@@ -56,15 +59,17 @@ def part_faults(study: Study) -> list[str]:
         found.append("nodes: expected at least one node")
     if study.seeds < 1:
         found.append(f"seeds: expected at least 1, got {study.seeds}")
-    if study.threads < 1:
-        found.append(f"threads: expected at least 1, got {study.threads}")
+    for field in ("threads", "jobs"):
+        if getattr(study, field) < 1:
+            found.append(f"{field}: expected at least 1, got {getattr(study, field)}")
     for name, node in study.nodes.items():
         found += _node_faults(node, f"nodes.{name}")
         if node.init is not None and node.init not in study.nodes:
             found.append(f"nodes.{name}.init: unknown node {node.init!r}; {suggest(node.init, study.nodes)}")
     for name, edge in study.edges.items():
         found += _edge_faults(edge, f"edges.{name}", study.nodes)
-    found += _ensemble_faults(study) + _comparison_faults(study)
+    found += _baseline_faults(study) + _ensemble_faults(study) + _comparison_faults(study)
+    found += trainer_faults(study.trainer)
     if not found:
         try:
             order(study)
@@ -76,13 +81,17 @@ def part_faults(study: Study) -> list[str]:
 def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
     """Return every fault that needs the data's modalities: unknown names, one that no node sees."""
     found = []
+    seen = {f"nodes.{name}": node.sees for name, node in study.nodes.items()}
+    seen |= {f"baselines.{name}": baseline.sees for name, baseline in study.baselines.items()}
+    for where, sees in seen.items():
+        unknown = [modality for modality in sees if modality not in modalities]
+        found += [f"{where}.sees: unknown modality {m!r}; {suggest(m, modalities)}" for m in unknown]
     for name, node in study.nodes.items():
-        for modality in node.sees:
-            if modality not in modalities:
-                found.append(f"nodes.{name}.sees: unknown modality {modality!r}; {suggest(modality, modalities)}")
-        for modality in node.model.get("encoders", {}):
-            if modality not in node.sees:
-                found.append(f"nodes.{name}.model.encoders.{modality}: the node does not see {modality!r}; remove it")
+        # One that the node does not see is no fault: `defaults` names encoders for every node at once.
+        encoders = {} if "import" in node.model else node.model.get("encoders", {})
+        for where, named in (("model.encoders", encoders), ("augment", node.augment)):
+            unknown = [modality for modality in named if modality not in modalities]
+            found += [f"nodes.{name}.{where}.{m}: unknown modality {m!r}; {suggest(m, modalities)}" for m in unknown]
     students = {edge.student for edge in study.edges.values() if edge.teacher != edge.student}
     for student in sorted(students & set(study.nodes)):
         taught = {
@@ -101,19 +110,22 @@ def _node_faults(node: Node, where: str) -> list[str]:
     found = []
     if not (node.supervised >= 0 and math.isfinite(node.supervised)):
         found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
-    if not node.sees:
-        found.append(f"{where}.sees: expected at least one modality")
-    if len(set(node.sees)) != len(node.sees):
-        found.append(f"{where}.sees: names a modality twice")
+    found += _sees_faults(node.sees, where)
     if not 0 <= node.drop < 1:
         found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
-    for field in ("steps", "validate_every", "batch_size"):
-        if getattr(node, field) < 1:
-            found.append(f"{where}.{field}: expected at least 1, got {getattr(node, field)}")
+    for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
+        if getattr(node, field) < least:
+            found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")
+    if node.steps == 0 and node.init is None and "import" not in node.model:
+        found.append(f"{where}.steps: 0 uses given weights, and none are given; name init or a model with import")
     if node.validate_every >= 1 and node.steps % node.validate_every:
         found.append(f"{where}.steps: expected a multiple of validate_every={node.validate_every}, got {node.steps}")
     found += OPTIMIZERS.faults(node.optimizer, f"{where}.optimizer")
     found += SCHEDULES.faults(node.schedule, f"{where}.schedule")
+    for modality, part in node.augment.items():
+        found += AUGMENTATIONS.faults(part, f"{where}.augment.{modality}")
+    if "import" in node.model:
+        return found + spec_faults(node.model, node.sees, f"{where}.model")
     return found + _model_faults(node.model, f"{where}.model")
 
 
@@ -142,24 +154,55 @@ def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]
         found.append(f"{where}.weight: expected a finite number of at least 0, got {edge.weight}")
     if (edge.teacher == edge.student) != (edge.view == "full"):
         found.append(f"{where}.view: 'full' belongs to an edge whose teacher is its own student, and to no other")
+    if edge.student in nodes and edge.teacher in nodes:
+        found += _taught_faults(edge, where, nodes[edge.teacher], nodes[edge.student])
     return found
+
+
+def _taught_faults(edge: Edge, where: str, teacher: Node, student: Node) -> list[str]:
+    if student.steps == 0:
+        return [f"{where}.student: {edge.student} takes 0 steps and learns nothing; give it steps or remove the edge"]
+    changed = sorted(set(student.augment) & set(student.sees) & set(teacher.sees))
+    if edge.cache and changed:
+        return [
+            f"{where}.cache: outputs computed once belong to {', '.join(changed)} as it is, which {edge.student} "
+            "augments; remove cache"
+        ]
+    return []
+
+
+def _baseline_faults(study: Study) -> list[str]:
+    found = []
+    for name, baseline in study.baselines.items():
+        where = f"baselines.{name}"
+        found += _sees_faults(baseline.sees, where) + BASELINES.faults(baseline.model, f"{where}.model")
+        if name in study.nodes:
+            found.append(f"{where}: a node has this name; choose another")
+    return found
+
+
+def _sees_faults(sees: Sequence[str], where: str) -> list[str]:
+    if not sees:
+        return [f"{where}.sees: expected at least one modality"]
+    return [f"{where}.sees: names a modality twice"] if len(set(sees)) != len(sees) else []
 
 
 def _ensemble_faults(study: Study) -> list[str]:
     found = []
     for name, ensemble in study.ensembles.items():
         where = f"ensembles.{name}"
-        unknown = [member for member in ensemble.members if member not in study.nodes]
-        found += [f"{where}.members: unknown node {m!r}; {suggest(m, study.nodes)}" for m in unknown]
+        known = [*study.nodes, *study.baselines]
+        unknown = [member for member in ensemble.members if member not in known]
+        found += [f"{where}.members: unknown node {m!r}; {suggest(m, known)}" for m in unknown]
         if not ensemble.members or len(set(ensemble.members)) != len(ensemble.members):
             found.append(f"{where}.members: expected at least one node, each once, got {ensemble.members}")
-        if name in study.nodes:
+        if name in known:
             found.append(f"{where}: a node has this name; choose another")
     return found
 
 
 def _comparison_faults(study: Study) -> list[str]:
-    comparable = [*study.nodes, *study.ensembles]
+    comparable = [*study.nodes, *study.baselines, *study.ensembles]
     found = [] if study.margin >= 0 else [f"margin: expected at least 0, got {study.margin}"]
     for name, contrast in study.contrasts.items():
         where = f"contrasts.{name}"

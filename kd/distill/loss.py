@@ -23,7 +23,8 @@ class Edge(nn.Module):
     """A teacher, what the student learns from it, and how much.
 
     Args:
-        teacher: a network, `Frozen` or `Cached`; None with `view="full"` for the student's own full view.
+        teacher: any network that maps (inputs, present) to logits (`kd.adapt` makes one of others), `Frozen` or
+            `Cached`; None with `view="full"` for the student's own full view.
         objective: one loss per sample; its parameters belong to the edge and are trained with the student.
         weight: alpha >= 0.
         sees: the teacher's modalities, where the network does not say.
@@ -31,7 +32,8 @@ class Edge(nn.Module):
         view: `full` is self-distillation: the student under everything available teaches its dropped view.
 
     Raises:
-        ConfigError: no teacher without `view="full"`, a teacher with it, or a negative weight.
+        ConfigError: no teacher without `view="full"`, a teacher with it, one that does not say what it sees, or a
+            negative weight.
     """
 
     def __init__(

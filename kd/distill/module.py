@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -10,14 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from kd.distill import OPTIMIZERS, SCHEDULES
+from kd.distill.augment import Augmentation
+from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, distillation_loss, total
-from kd.distill.teachers import as_output
-from kd.distill.view import drop, eligible, pattern, subsets
+from kd.distill.teachers import Cached
+from kd.distill.view import drop, eligible, pattern, row_draws, subsets
 from kd.errors import ConfigError
-from kd.seeding import generator, noise
+from kd.models.network import as_output
+from kd.seeding import derive, generator, noise
 from kd.tasks import Task, make_task
 from kd.types import Batch, Output
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""What Lightning can do with batches of ours; whole networks in another type need the batch changed as well."""
 SCORE = "validation_score"
 """What is logged after each look at the validation rows: the task's primary metric on the patterns of `select`."""
 
@@ -25,11 +31,13 @@ SCORE = "validation_score"
 class Distiller(pl.LightningModule):
     """Train a network on labels and, along its edges, on teachers.
 
-    Dropout noise, dropped modalities and (with our data module) the order of rows are functions of (seed, epoch, step):
-    a resumed training equals an uninterrupted one. Teachers are outside checkpoint and optimiser.
+    Noise, dropped modalities and (with our data module) the order of rows are functions of (seed, epoch, step): a
+    resumed training equals an uninterrupted one. What is dropped is a function of (seed, step, row), and each process
+    weighs its rows by their share of the global batch, so that two processes of 16, or two accumulated batches of 16,
+    take the step of one batch of 32. Teachers are outside checkpoint and optimiser.
 
     Args:
-        model: maps (inputs by modality, present) to logits or `Output`.
+        model: maps (inputs by modality, present) to logits, `Output`, or anything with `.logits`.
         edges: teachers by name, or a plain sequence of them.
         sees: the model's modalities, where it does not say itself.
         rows: learn from rows with `any` of its modalities, or from `complete` rows.
@@ -40,6 +48,11 @@ class Distiller(pl.LightningModule):
         schedule: part, see `kd list schedules`.
         select: patterns the validation score is taken on: everything present, or the mean over all `subsets`.
         seed: of noise and dropped modalities.
+        learning_rates: modality (its encoder), or path of a branch -> its own learning rate; 0 freezes it.
+        augment: modality -> random change of its training rows, see `kd.distill.augment`.
+
+    Raises:
+        ConfigError: a number out of range, an unknown branch, or a network that does not say what it sees.
     """
 
     def __init__(
@@ -56,25 +69,46 @@ class Distiller(pl.LightningModule):
         schedule: Mapping[str, Any] | None = None,
         select: Literal["complete", "subsets", "last"] = "complete",
         seed: int = 0,
+        learning_rates: Mapping[str, float] | None = None,
+        augment: Mapping[str, Augmentation] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= drop < 1:
             raise ConfigError(f"drop: expected a probability in [0, 1), got {drop}")
+        if sees is None and not hasattr(model, "modalities"):
+            raise ConfigError(
+                "sees: name the modalities that the network takes, as in Distiller(network, sees=['image'])"
+            )
         named = dict(edges) if isinstance(edges, Mapping) else {str(i): edge for i, edge in enumerate(edges)}
         self.model = model
         self.edges = nn.ModuleDict({name: named[name] for name in sorted(named)})
         self.sees: list[str] = list(sees if sees is not None else model.modalities)  # type: ignore[arg-type]
         self.rows, self.drop, self.supervised, self.select, self.seed = rows, drop, supervised, select, seed
         self.task = task or make_task(getattr(model, "task", "multiclass"), getattr(model, "classes", 0))
+        self._asks_for_task = task is None and not hasattr(model, "classes")
+        self.rates = branches(model, learning_rates or {})
+        self._still: list[nn.Module] = []
+        self.augment = dict(augment or {})
+        _refuse_stale(named, self.augment)
         self.optimizer_part = dict(optimizer or {"name": "adam"})
         self.schedule_part = dict(schedule or {"name": "constant"})
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        """Ask our data module, where there is one, for the rows this node learns from."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and hasattr(datamodule, "train_for"):
-            datamodule.train_for(self.sees, self.rows)  # type: ignore[union-attr]
+        """Learn from the trainer what only it knows: the labels of its data, its processes, what it cannot do."""
+        if str(self.trainer.precision) not in PRECISIONS:
+            raise ConfigError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.trainer.precision!r}")
+        source = getattr(getattr(self.trainer, "datamodule", None), "source", None)
+        if self._asks_for_task and source is not None:
+            self.task = make_task(source.task, source.classes)
+        if self.trainer.world_size > 1 and getattr(self.model, "skip_absent", False):
+            # An encoder that one process skips would have no gradient there, and the others would wait for it.
+            self.model.skip_absent = False  # type: ignore[assignment]
+        self._still = frozen(self.model, self.rates)
+
+    def on_train_start(self) -> None:
+        for module in self._still:
+            module.eval()
 
     def forward(self, batch: Batch) -> Output:
         """Answer a batch that may hold more modalities than the model sees."""
@@ -83,7 +117,10 @@ class Distiller(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         step = self.global_step
-        with noise(self.seed, "noise", step, self.global_rank):
+        # Batches that are accumulated into one step share it.
+        place = (step, batch_index, self.global_rank)
+        batch = self._augmented(batch, place)
+        with noise(self.seed, "noise", *place):
             student = self(self._dropped(batch, step))
             terms = distillation_loss(
                 student,
@@ -100,19 +137,36 @@ class Distiller(pl.LightningModule):
                 f"training: the loss is {loss.item()} at step {step}; lower optimizer.lr or look for huge values"
             )
         logged = {f"train/{name}": value for name, value in terms.items()} if len(terms) > 1 else {}
-        self.log_dict({"train_loss": loss, **logged}, on_step=False, on_epoch=True, batch_size=len(batch))
-        return loss
+        self.log_dict(
+            {"train_loss": loss, **logged}, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True
+        )
+        return self._shared(loss, len(batch))
+
+    def _shared(self, loss: Tensor, rows: int) -> Tensor:
+        """Weigh a process's mean by its rows: processes are averaged, and the last batch may not divide evenly."""
+        world = getattr(self._trainer, "world_size", 1)
+        if world == 1:
+            return loss
+        mine = torch.tensor(float(rows), device=loss.device)
+        everyone = self.trainer.strategy.reduce(mine.clone(), reduce_op="sum")
+        return loss * (world * mine / everyone)
 
     def _counted(self, batch: Batch) -> Tensor:
         order = list(batch.inputs)
         return eligible(batch.present, self.rows, [order.index(name) for name in self.sees])
 
+    def _augmented(self, batch: Batch, place: tuple[int, int, int]) -> Batch:
+        inputs = dict(batch.inputs)
+        for name, change in self.augment.items():
+            inputs[name] = change(inputs[name], generator(self.seed, "augment", name, *place))
+        return replace(batch, inputs=inputs)
+
     def _dropped(self, batch: Batch, step: int) -> Batch:
         if self.drop == 0:
             return batch
         seen = batch.select(self.sees)
-        stream = generator(self.seed, "drop", step, self.global_rank)
-        return seen.with_present(drop(seen.present, self.drop, stream))
+        draws = row_draws(derive(self.seed, "drop", step), batch.index, 2 * len(self.sees))
+        return seen.with_present(drop(seen.present, self.drop, draws))
 
     def _teach(self, batch: Batch) -> dict[str, Output]:
         return {name: self._answer(edge, batch) for name, edge in self.edges.items()}  # type: ignore[arg-type]
@@ -129,20 +183,35 @@ class Distiller(pl.LightningModule):
         answers = []
         for subset in chosen:
             present = seen.present & pattern(self.sees, subset).to(seen.present.device)
-            answers.append(as_output(self.model(seen.inputs, present)).logits)
+            logits = as_output(self.model(seen.inputs, present)).logits
+            answers.append(logits.to(torch.promote_types(logits.dtype, torch.float32)))
         self._validation.append((torch.stack(answers), batch.label))
 
     def on_validation_epoch_end(self) -> None:
         logits = torch.cat([answer for answer, _ in self._validation], dim=1)
         label = torch.cat([label for _, label in self._validation])
         self._validation.clear()
+        if not self.task.outputs:
+            self.task = make_task(self.task.name, logits.shape[-1])
         score = sum(self.task.score(each, label) for each in logits) / len(logits)
         everything = torch.ones_like(label, dtype=torch.bool) if label.dim() == 1 else label.new_ones(len(label)).bool()
         loss = torch.stack([self.task.loss(each, label, everything).mean() for each in logits]).mean()
-        self.log_dict({SCORE: score, "validation_loss": loss})
+        # Every process has looked at all rows, so that the mean over processes is each one's own.
+        self.log_dict({SCORE: score, "validation_loss": loss}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = OPTIMIZERS.build(self.optimizer_part, self.parameters())
+        groups = parameter_groups(self.model, list(self.edges.parameters()), self.rates)
+        optimizer = OPTIMIZERS.build(self.optimizer_part, groups)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _refuse_stale(edges: Mapping[str, Edge], augment: Mapping[str, Augmentation]) -> None:
+    for name, edge in edges.items():
+        changed = sorted(set(augment) & set(edge.teacher.sees)) if isinstance(edge.teacher, Cached) else []
+        if changed:
+            raise ConfigError(
+                f"edge {name}: the teacher's outputs were computed on {', '.join(changed)} as it is, which the student "
+                "augments; give the teacher itself"
+            )

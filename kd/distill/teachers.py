@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kd.errors import ConfigError
+from kd.models.network import as_output
 from kd.types import Batch, Output
-
-
-def as_output(returned: Output | Tensor) -> Output:
-    """Wrap a user's own network's plain logits."""
-    return returned if isinstance(returned, Output) else Output(logits=returned)
 
 
 class Frozen(nn.Module):
@@ -24,10 +21,17 @@ class Frozen(nn.Module):
     Args:
         model: maps (inputs, present) to logits or `Output`.
         sees: the modalities it takes; by default its own `modalities`.
+
+    Raises:
+        ConfigError: neither says what it takes.
     """
 
     def __init__(self, model: nn.Module, sees: Sequence[str] | None = None) -> None:
         super().__init__()
+        if sees is None and not hasattr(model, "modalities"):
+            raise ConfigError(
+                "edge: name the modalities that the teacher takes, as in Edge(network, ..., sees=['image'])"
+            )
         self._held = [model]
         self.sees = list(sees if sees is not None else model.modalities)  # type: ignore[arg-type]
 
@@ -51,39 +55,31 @@ class Frozen(nn.Module):
 class Cached(nn.Module):
     """A frozen teacher's logits for every row of the source, looked up by `batch.index`.
 
-    Exact only where the source does not augment; availability is that of the source's rows under the mask.
+    Exact only where nothing is augmented; availability is that of the source's rows under the mask. Kept out of the
+    buffers, which processes that train together would send each other at every step.
 
     Args:
         logits: [N, C].
         sees: the teacher's modalities.
     """
 
-    logits: Tensor
-
     def __init__(self, logits: Tensor, sees: Sequence[str]) -> None:
         super().__init__()
-        self.register_buffer("logits", logits, persistent=False)
+        self._held = [logits]
         self.sees = list(sees)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Cached:
+        self._held = [fn(self._held[0])]
+        return self
+
     def forward(self, batch: Batch) -> Output:
-        return Output(logits=self.logits[batch.index])
+        return Output(logits=self._held[0][batch.index])
 
 
 @torch.no_grad()
-def cache(teacher: Frozen, rows: Batch, size: int = 1024) -> Cached:
-    """Compute a teacher's logits for all rows of a source, given as one batch in source order."""
-    pieces = []
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        piece = Batch(
-            inputs={name: value[part] for name, value in rows.inputs.items()},
-            present=rows.present[part],
-            label=rows.label[part],
-            labelled=rows.labelled[part],
-            index=rows.index[part],
-        )
-        pieces.append(teacher(piece).logits)
-    return Cached(torch.cat(pieces), teacher.sees)
+def cache(teacher: Frozen, batches: Iterable[Batch]) -> Cached:
+    """Compute a teacher's logits for all rows of a source, given in source order."""
+    return Cached(torch.cat([teacher(batch).logits for batch in batches]), teacher.sees)
 
 
 def state_digest(state: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ def pattern(modalities: Sequence[str], subset: Sequence[str]) -> Tensor:
     return torch.tensor([name in subset for name in modalities])
 
 
-def drop(present: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def drop(present: Tensor, probability: float, draws: Tensor) -> Tensor:
     """Hide each available modality with a probability, one always stays (modality dropout).
 
     The survivor of a row that would lose everything is uniform over what the row had; rows with nothing stay so.
@@ -31,17 +31,43 @@ def drop(present: Tensor, probability: float, generator: torch.Generator) -> Ten
     Args:
         present: bool [B, M].
         probability: in [0, 1).
-        generator: on the CPU; two draws of [B, M] whatever the outcome, so that shapes stay fixed.
+        draws: uniform in [0, 1), [B, 2 M]: what is hidden, and who survives.
 
     Returns:
         bool [B, M], a subset of `present`.
     """
-    uniform = torch.rand(present.shape, generator=generator).to(present.device)
-    rank = torch.rand(present.shape, generator=generator).to(present.device)
+    uniform, rank = draws.chunk(2, dim=1)
     kept = present & (uniform >= probability)
     survivor = torch.where(present, rank, -1.0).argmax(dim=1, keepdim=True)
     saved = torch.zeros_like(present).scatter(1, survivor, True) & present
     return torch.where(kept.any(dim=1, keepdim=True), kept, saved)
+
+
+def row_draws(seed: int, index: Tensor, columns: int) -> Tensor:
+    """Return draws uniform in [0, 1), float32 [B, columns]: functions of (seed, row) alone.
+
+    So a row is hidden in the same way in whatever batch, micro-batch or process it stands. SplitMix64 as a hash of the
+    counter `row * columns + column` (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195).
+
+    Args:
+        seed: of this step.
+        index: int64 [B], the rows.
+        columns: draws per row.
+    """
+    counter = index.unsqueeze(1) * columns + torch.arange(1, columns + 1, device=index.device)
+    x = counter * GOLDEN + seed
+    x = (x ^ _shift(x, 30)) * FIRST
+    x = (x ^ _shift(x, 27)) * SECOND
+    return _shift(x ^ _shift(x, 31), 40).float() * 2.0**-24
+
+
+GOLDEN, FIRST, SECOND = (c - 2**64 for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+"""SplitMix64's constants as signed numbers; products wrap."""
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Shift int64 to the right as if it had no sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def eligible(present: Tensor, rows: str, own: Sequence[int]) -> Tensor:

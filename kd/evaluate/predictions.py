@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd.distill.view import subsets
+from kd.types import conceal
 
 if TYPE_CHECKING:
     from kd.data.source import Source
@@ -18,7 +19,7 @@ Logits = dict[str, Tensor]
 """Subset (`"fou+zer"`, source order) -> logits [N, C]."""
 
 SEPARATOR = "+"
-CHUNK = 2048
+CHUNK = 256
 
 
 def all_subsets(modalities: Sequence[str]) -> list[str]:
@@ -35,7 +36,7 @@ def predict(
 ) -> Logits:
     """Return logits for rows `ids` under every subset of the modalities in `sees`.
 
-    A hidden modality is handed over as NaN, so that a network that reads it cannot go unnoticed.
+    A hidden modality is handed over as NaN (-1 where it holds whole numbers), so that reading it cannot go unnoticed.
     """
     return {
         subset: _predict_subset(predictor, source, sees, ids, subset.split(SEPARATOR)) for subset in all_subsets(sees)
@@ -53,10 +54,7 @@ def _predict_subset(
     for rows in ids.split(CHUNK):
         batch = source.batch(rows, source.observed[rows]).select(sees)
         present = batch.present & torch.tensor([name in subset for name in sees])
-        inputs = {
-            name: batch.inputs[name] if name in subset else torch.full_like(batch.inputs[name], float("nan"))
-            for name in sees
-        }
+        inputs = {name: conceal(batch.inputs[name], ~present[:, column]) for column, name in enumerate(sees)}
         pieces.append(np.asarray(predictor(inputs, present)))
     return torch.from_numpy(np.concatenate(pieces)).float()
 

@@ -42,6 +42,26 @@ def mean_interval(values: NDArray[np.floating]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def fold_difference(means: NDArray[np.floating], overlap: float, margin: float) -> Difference:
+    """Return estimate, interval and verdict of a mean difference over repeated cross-validation, on new rows.
+
+    Each value comes from test rows that its networks did not learn from, but training rows of different folds overlap.
+    The corrected repeated cross-validation test makes up for it (Nadeau & Bengio 2003, doi:10.1023/A:1024068626366;
+    Bouckaert & Frank 2004, doi:10.1007/978-3-540-24775-3_3): with n values of variance s^2,
+
+        half width = t_{n-1} sqrt((1 / n + n_test / n_train) s^2).
+
+    Args:
+        means: [n], method minus baseline, one value for every seed and fold; n >= 2.
+        overlap: n_test / n_train.
+        margin: a whole interval inside plus or minus this is a tie.
+    """
+    estimate, spread = float(means.mean()), float(means.std(ddof=1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(means) - 1) * spread * np.sqrt(1 / len(means) + overlap))
+    low, high = estimate - half, estimate + half
+    return Difference(estimate, low, high, verdict(low, high, margin), half)
+
+
 def crossed_difference(difference: NDArray[np.floating], margin: float) -> Difference:
     """Return estimate, interval and verdict of a mean difference over seeds x rows, both random.
 

@@ -20,6 +20,36 @@ ENCODERS = Registry(
             "Linear-ReLU-Dropout layers, then a linear map to the shared width",
             "Wang et al., KDD 2020 (released code)",
         ),
+        "cnn": Entry(
+            "kd.models.image:CNN",
+            "residual 3x3 convolutions with group normalisation, the mean over the picture",
+            "He et al. 2016, 1512.03385; Wu & He 2018, 1803.08494",
+        ),
+        "torchvision": Entry(
+            "kd.models.backbone:Torchvision",
+            "any classification network of torchvision, pre-trained or not",
+            "torchvision.models; each network's own paper",
+        ),
+        "bag": Entry(
+            "kd.models.text:Bag",
+            "the mean of the tokens' embeddings, then Linear-ReLU-Dropout layers",
+            "deep averaging network, Iyyer et al. 2015, ACL P15-1162",
+        ),
+        "words": Entry(
+            "kd.models.text:Words",
+            "a small transformer over tokens, from random weights",
+            "Devlin et al. 2019, 1810.04805, as transformers builds it",
+        ),
+        "transformers": Entry(
+            "kd.models.language:Transformers",
+            "any encoder of transformers, pre-trained or of a configuration",
+            "transformers; each model's own paper",
+        ),
+        "gru": Entry(
+            "kd.models.sequence:GRU",
+            "gated recurrent units over the steps that are there",
+            "Cho et al. 2014, 1406.1078",
+        ),
     },
 )
 

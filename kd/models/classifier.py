@@ -3,65 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kd.errors import ConfigError
 from kd.models import ENCODERS, FUSIONS
 from kd.models.encoders import Standardise
 from kd.models.fusion import Fusion
-from kd.types import Output
+from kd.models.network import Network
+from kd.types import Modality, Output
 
-DEFAULT_ENCODER: Mapping[str, Any] = {"name": "mlp"}
+DEFAULT_ENCODERS: Mapping[str, Mapping[str, Any]] = {
+    "vector": {"name": "mlp"},
+    "image": {"name": "cnn"},
+    "text": {"name": "words"},
+    "sequence": {"name": "gru"},
+}
+"""By kind of modality, where neither `encoder` nor `encoders` names one."""
 DEFAULT_FUSION: Mapping[str, Any] = {"name": "concat"}
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     """Encoders by modality, a fusion, a linear head; 1..M modalities.
 
     Args:
-        shapes: modality -> shape of one sample; its order is the order of `present`'s columns.
+        modality: name -> what it is, or a vector's plain shape; its order is the order of `present`'s columns.
         classes: C, the number of logits.
         task: name of the task, kept for the package's card.
         width: D of every modality's representation.
-        encoder: part for every modality that `encoders` does not name.
-        encoders: modality -> part.
+        encoder: part for every modality that `encoders` does not name; by default one that suits its kind.
+        encoders: modality -> part; names that this network does not see are ignored.
         fusion: part.
+
+    Raises:
+        ConfigError: an encoder cannot read the modality it is for, or a part's arguments are wrong.
     """
 
     def __init__(
         self,
-        shapes: Mapping[str, Sequence[int]],
+        modality: Mapping[str, Modality | Sequence[int] | Mapping[str, Any]],
         classes: int,
         *,
         task: str = "multiclass",
         width: int = 64,
-        encoder: Mapping[str, Any] = DEFAULT_ENCODER,
+        encoder: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         fusion: Mapping[str, Any] = DEFAULT_FUSION,
     ) -> None:
-        super().__init__()
-        own = dict(encoders or {})
-        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.modalities = list(self.shapes)
-        self.classes, self.task = classes, task
-        self.spec: dict[str, Any] = {
-            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
-            "classes": classes,
-            "task": task,
-            "width": width,
-            "encoder": dict(encoder),
-            "encoders": {name: dict(part) for name, part in own.items()},
-            "fusion": dict(fusion),
-        }
-        self.encoders = nn.ModuleDict(
-            {
-                name: ENCODERS.build(own.get(name, encoder), shape, width, where=f"encoders.{name}")
-                for name, shape in self.shapes.items()
-            }
-        )
+        super().__init__(modality, classes, task=task)
+        own = encoders or {}
+        parts = {n: dict(own.get(n, encoder or DEFAULT_ENCODERS[m.kind])) for n, m in self.modality.items()}
+        self.encoders = nn.ModuleDict({n: _encoder(parts[n], n, m, width) for n, m in self.modality.items()})
+        # A pre-trained encoder says itself how it is built where its weights come with a package.
+        built = {n: getattr(encoder, "spec", None) or parts[n] for n, encoder in self.encoders.items()}
+        self.spec = {"width": width, "encoders": built, "fusion": dict(fusion)}
         self.fusion: Fusion = FUSIONS.build(fusion, len(self.modalities), width, where="fusion")
         self.head = nn.Linear(self.fusion.width, classes)
 
@@ -74,41 +71,57 @@ class Classifier(nn.Module):
         tokens: dict[str, Tensor] = {}
         keep: dict[str, Tensor] = {}
         for column, (name, encoder) in enumerate(self.encoders.items()):
-            x = inputs[name]
-            seen = present[:, column]
-            encoded, kept = encoder(torch.where(seen.view(-1, *[1] * (x.dim() - 1)), x, 0))
-            tokens[name] = torch.where(seen.view(-1, 1, 1), encoded, 0.0)
-            keep[name] = kept & seen.unsqueeze(-1)
+            tokens[name], keep[name] = self._encode(encoder, inputs[name], present[:, column])
         feature = self.fusion(tokens, keep, present)
         parts = self.fusion.parts(tokens, keep) if self._same_width(tokens) else None
         return Output(logits=self.head(feature), feature=feature, parts=parts)
+
+    def _encode(self, encoder: nn.Module, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens [B, T, D] and keep [B, T], zeros and False in rows that lack the modality."""
+        if self.skip_absent and encoder.costly and bool(seen.any()) and not bool(seen.all()):
+            shown, kept = encoder(x[seen])
+            tokens = shown.new_zeros(len(x), *shown.shape[1:]).index_put((seen.nonzero()[:, 0],), shown)
+            return tokens, kept.new_zeros(len(x), kept.shape[1]).index_put((seen.nonzero()[:, 0],), kept)
+        encoded, kept = encoder(torch.where(seen.view(-1, *[1] * (x.dim() - 1)), x, 0))
+        return torch.where(seen.view(-1, 1, 1), encoded, 0.0), kept & seen.unsqueeze(-1)
 
     @staticmethod
     def _same_width(tokens: Mapping[str, Tensor]) -> bool:
         # A pruned student's branches may differ in width; stacking them has no meaning then.
         return len({value.shape[-1] for value in tokens.values()}) == 1
 
+    @property
+    def scaled(self) -> list[str]:
+        """Modalities with a `Standardise` to fit."""
+        return [n for n, e in self.encoders.items() if any(isinstance(m, Standardise) for m in e.modules())]
+
     def fit_scalers(self, inputs: Mapping[str, Tensor], present: Tensor) -> dict[str, Tensor]:
-        """Fit every `Standardise` on the rows given where the modality is present; return rows used, by modality."""
+        """Fit every `Standardise` on the rows given where the modality is present; return rows used, by modality.
+
+        Args:
+            inputs: at least those in `scaled`.
+            present: bool [B, M], columns in the order of this network's modalities.
+        """
         used = {}
-        for column, (name, encoder) in enumerate(self.encoders.items()):
-            rows = present[:, column].nonzero().flatten()
-            scalers = [module for module in encoder.modules() if isinstance(module, Standardise)]
-            for scaler in scalers:
-                scaler.fit(inputs[name][rows].flatten(1))
-            if scalers:
-                used[name] = rows
+        for name in self.scaled:
+            rows = present[:, self.modalities.index(name)].nonzero().flatten()
+            for module in self.encoders[name].modules():
+                if isinstance(module, Standardise):
+                    module.fit(inputs[name][rows])
+            used[name] = rows
         return used
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write a package (safetensors, card, checksums) that `from_pretrained` reads."""
-        from kd.models.package import save_package
 
-        return save_package(self, Path(folder))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Classifier:
-        """Load a package written by `save_pretrained`."""
-        from kd.models.package import load_package
-
-        return load_package(Path(folder))
+def _encoder(part: Mapping[str, Any], name: str, modality: Modality, width: int) -> nn.Module:
+    where = f"encoders.{name}"
+    found = ENCODERS.faults(part, where)
+    takes = () if found else ENCODERS[part["name"]].load().takes  # type: ignore[attr-defined]
+    if not found and modality.kind not in takes:
+        suited = [known for known, entry in ENCODERS.items() if modality.kind in entry.load().takes]  # type: ignore[attr-defined]
+        found = [f"{where}: {part['name']} cannot read {modality.kind}; encoders that can: {', '.join(suited)}"]
+    if found:
+        raise ConfigError(found)
+    try:
+        return ENCODERS.build(part, modality, width, where=where)
+    except ConfigError as error:
+        raise ConfigError([f"{where}.{fault}" for fault in error.faults]) from None

@@ -1,4 +1,4 @@
-"""Encoders: one modality's input [B, ...] -> tokens [B, T, D] and keep bool [B, T] (T = 1 for vectors).
+"""Encoders of vectors: a modality's input [B, ...] -> tokens [B, T, D] and keep bool [B, T] (T = 1 for vectors).
 
 Source of the MLP: released code of Wang et al., KDD 2020 (Linear-ReLU-Dropout(.5), twice).
 """
@@ -8,47 +8,100 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kd.errors import ConfigError
+from kd.types import Modality
+
+
+class Encoder(nn.Module):
+    """Base of all encoders.
+
+    Attributes:
+        takes: kinds of modality it can read.
+        costly: worth skipping for rows that lack the modality, where the executor allows it.
+        replicable: runs under `vmap`.
+        initialises_children: its `reset_parameters` draws everything below it (see `kd.seeding.initialise`).
+    """
+
+    takes: tuple[str, ...] = ("vector",)
+    costly = False
+    replicable = True
+    initialises_children = False
+
+    @property
+    def spec(self) -> dict[str, Any] | None:
+        """The part that builds it once its weights come with a package; None where the part it was built from does."""
+        return None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode x [B, ...] to tokens [B, T, D] and keep bool [B, T], True for tokens that stand for something."""
+        raise NotImplementedError
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuse what is no probability in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout: expected a probability in [0, 1), got {dropout}")
+
+
+def check_positive(**numbers: int) -> None:
+    """Refuse the first of the named numbers that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"{name}: expected at least 1, got {number}")
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Refuse widths of layers below 1."""
+    if min(widths, default=1) < 1:
+        raise ConfigError(f"{name}: expected widths of at least 1, got {list(widths)}")
 
 
 class Standardise(nn.Module):
     """`(x - mean) / deviation` with constants fitted on training rows; users pass raw features.
 
-    Constant columns have deviation 1.
+    Constant features have deviation 1. NaN counts in no constant, and where `holes` are allowed it becomes the mean.
+
+    Args:
+        width: F, size of the last axis.
+        holes: replace NaN.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, holes: bool = False) -> None:
         super().__init__()
+        self.holes = holes
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Fit to rows [N, F] that are present; the caller chooses and records them."""
-        self.mean.copy_(x.double().mean(dim=0))
-        deviation = x.double().std(dim=0, correction=0)
+        """Fit to rows [..., F] that are present; the caller chooses and records them."""
+        x = x.double().reshape(-1, len(self.mean))
+        mean = x.nanmean(dim=0).nan_to_num()
+        deviation = (x - mean).square().nanmean(dim=0).sqrt()
+        self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.holes:
+            x = torch.where(x.isnan(), self.mean, x)
         return (x - self.mean) / self.deviation
 
 
-class _VectorEncoder(nn.Module):
+class _VectorEncoder(Encoder):
     """Flatten, standardise, map to one token of width D."""
 
-    replicable = True
-
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, modality: Modality) -> None:
         super().__init__()
-        self.features = math.prod(shape)
-        self.standardise = Standardise(self.features)
+        self.features = math.prod(modality.shape)
+        self.standardise = Standardise(self.features, holes=modality.holes)
         self.layers = nn.Sequential()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,12 +114,12 @@ class Linear(_VectorEncoder):
     """One linear map.
 
     Args:
-        shape: of one sample.
+        modality: a vector.
         width: D.
     """
 
-    def __init__(self, shape: Sequence[int], width: int, /) -> None:
-        super().__init__(shape)
+    def __init__(self, modality: Modality, width: int, /) -> None:
+        super().__init__(modality)
         self.layers = nn.Sequential(nn.Linear(self.features, width))
 
 
@@ -74,20 +127,18 @@ class MLP(_VectorEncoder):
     """The branch of KDD 2020: hidden layers with ReLU and dropout, the last of width D.
 
     Args:
-        shape: of one sample.
+        modality: a vector.
         width: D, of the last layer.
         hidden: widths of the layers before it.
         dropout: probability in [0, 1) after every layer.
     """
 
     def __init__(
-        self, shape: Sequence[int], width: int, /, *, hidden: Sequence[int] = (64,), dropout: float = 0.5
+        self, modality: Modality, width: int, /, *, hidden: Sequence[int] = (64,), dropout: float = 0.5
     ) -> None:
-        super().__init__(shape)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout: expected a probability in [0, 1), got {dropout}")
-        if min(hidden, default=1) < 1:
-            raise ConfigError(f"hidden: expected widths of at least 1, got {list(hidden)}")
+        super().__init__(modality)
+        check_dropout(dropout)
+        check_widths("hidden", hidden)
         widths = [self.features, *hidden, width]
         layers: list[nn.Module] = []
         for inward, outward in pairwise(widths):

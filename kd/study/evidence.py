@@ -1,22 +1,23 @@
-"""Answers of all replicates -> the tables of the report, and the hash of their numbers."""
+"""What all replicates answered -> the tables of the report, and the hash of their numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from kd.config import Study
 from kd.data.source import Source
-from kd.data.splits import Split
 from kd.evaluate.metrics import subset_rows, summarise
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
-from kd.evaluate.statistics import crossed_difference
+from kd.evaluate.statistics import Difference, crossed_difference, fold_difference
 from kd.record import digest, run_folder
-from kd.study.replicate import FLOAT, Answers, Evidence
+from kd.study.answers import FLOAT, Answers
+from kd.study.replicate import Replicate
 from kd.tasks import Task
 
 BAYES = "Bayes rule"
@@ -26,34 +27,80 @@ Key = tuple[str, str, int]
 """(node, stage, seed)."""
 
 
-def tables(study: Study, source: Source, split: Split, task: Task, evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """Return the frames of the report: subsets, summary, contrasts, curves, stages."""
+def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
+    """Return the frames of the report: subsets, summary, contrasts, curves, stages.
+
+    The folds of one seed count as one: each test row is answered by the network that did not learn from it.
+    """
     every = all_subsets(source.modalities)
-    fused = dict(evidence.answers) | _ensembles(study, evidence, every, task)
-    fused |= _bayes_rule(source, split, every, sorted(evidence.masks))
+    pooled, splits = pool_folds(replicates)
+    fused = pooled | _ensembles(study, pooled, sorted(splits), every, task) | _bayes_rule(source, splits, every)
     test: list[dict[str, object]] = []
     validation: list[dict[str, object]] = []
     for (node, stage, seed), answers in fused.items():
         identity = {"node": node, "stage": stage, "seed": seed}
-        test += subset_rows({s: answer(answers.test, s) for s in every}, source.label[split.test], task, **identity)
+        rows = splits[seed]
+        test += subset_rows({s: answer(answers.test, s) for s in every}, source.label[rows.test], task, **identity)
         validation += subset_rows(
-            {s: answer(answers.validation, s) for s in every}, source.label[split.validation], task, **identity
+            {s: answer(answers.validation, s) for s in every}, source.label[rows.validation], task, **identity
         )
     frame = pd.DataFrame(test)
+    stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
     return {
         "subsets": frame,
         "summary": summarise(frame, pd.DataFrame(validation), source.modalities, task.primary),
-        "contrasts": contrasts(study, fused, every, source.label[split.test], task),
-        "curves": curves(evidence),
-        **({"stages": pd.DataFrame(evidence.stages)} if evidence.stages else {}),
+        "contrasts": contrasts(study, fused, every, source, splits, task),
+        "curves": curves(replicates),
+        **({"stages": pd.DataFrame(stages)} if stages else {}),
     }
 
 
-def _ensembles(study: Study, evidence: Evidence, every: list[str], task: Task) -> dict[Key, Answers]:
+@dataclass
+class Rows:
+    """The rows behind one seed's answers, fold after fold.
+
+    Attributes:
+        validation: int64; a row stands there once for each fold that it chose in.
+        test: int64, each row once.
+        sizes: test rows of each fold.
+        overlap: n_test / n_train, the mean over folds.
+    """
+
+    validation: Tensor
+    test: Tensor
+    sizes: list[int]
+    overlap: float
+
+
+def pool_folds(replicates: Sequence[Replicate]) -> tuple[dict[Key, Answers], dict[int, Rows]]:
+    """Return the answers of each seed on the rows of all its folds, and these rows."""
+    answers: dict[Key, Answers] = {}
+    rows: dict[int, Rows] = {}
+    for seed in dict.fromkeys(r.seed for r in replicates):
+        own = [r for r in replicates if r.seed == seed]
+        for node, stage in own[0].answers:
+            parts = [r.answers[node, stage] for r in own]
+            answers[node, stage, seed] = Answers(
+                {s: torch.cat([p.validation[s] for p in parts]) for s in parts[0].validation},
+                {s: torch.cat([p.test[s] for p in parts]) for s in parts[0].test},
+            )
+        splits = [r.split for r in own]
+        rows[seed] = Rows(
+            torch.cat([s.validation for s in splits]),
+            torch.cat([s.test for s in splits]),
+            [len(s.test) for s in splits],
+            float(np.mean([len(s.test) / len(s.train) for s in splits])),
+        )
+    return answers, rows
+
+
+def _ensembles(
+    study: Study, answers: Mapping[Key, Answers], seeds: list[int], every: list[str], task: Task
+) -> dict[Key, Answers]:
     found = {}
     for name, ensemble in study.ensembles.items():
-        for seed in evidence.masks:
-            members = [evidence.answers[member, FLOAT, seed] for member in ensemble.members]
+        for seed in seeds:
+            members = [answers[member, FLOAT, seed] for member in ensemble.members]
             parts = {}
             for part in ("validation", "test"):
                 logits = [getattr(member, part) for member in members]
@@ -63,36 +110,41 @@ def _ensembles(study: Study, evidence: Evidence, every: list[str], task: Task) -
     return found
 
 
-def _bayes_rule(source: Source, split: Split, every: list[str], seeds: list[int]) -> dict[Key, Answers]:
+def _bayes_rule(source: Source, splits: Mapping[int, Rows], every: list[str]) -> dict[Key, Answers]:
     """Return the Bayes rule's own answers on the same rows, where the data's law is known (protocol 14)."""
     posterior = getattr(source.ceiling, "posterior", None)
     if posterior is None:
         return {}
 
     def answers(ids: Tensor) -> Logits:
-        shown = {subset: {m: source.inputs[m][ids] for m in subset.split(SEPARATOR)} for subset in every}
+        rows = source.batch(ids, source.observed[ids]).inputs
+        shown = {subset: {m: rows[m] for m in subset.split(SEPARATOR)} for subset in every}
         return {subset: posterior(x).clamp_min(1e-30).log().float() for subset, x in shown.items()}
 
-    found = Answers(answers(split.validation), answers(split.test))
-    return {(BAYES, FLOAT, seed): found for seed in seeds}
+    return {(BAYES, FLOAT, seed): Answers(answers(s.validation), answers(s.test)) for seed, s in splits.items()}
 
 
 def contrasts(
-    study: Study, answers: Mapping[Key, Answers], every: list[str], label: Tensor, task: Task
+    study: Study,
+    answers: Mapping[Key, Answers],
+    every: list[str],
+    source: Source,
+    splits: Mapping[int, Rows],
+    task: Task,
 ) -> pd.DataFrame:
-    """Return each declared contrast with its crossed interval over seeds and test rows, and its verdict."""
+    """Return each declared contrast with its interval over seeds and test rows, and its verdict."""
     found = []
     for name, contrast in study.contrasts.items():
         chosen = every[-1:] if contrast.over == "complete" else every
         per_seed = []
-        for seed in range(study.first_seed, study.first_seed + study.seeds):
+        for seed, rows in splits.items():
+            label = source.label[rows.test]
             method = correctness(answers[contrast.method, FLOAT, seed].test, chosen, label, task)
             baseline = correctness(answers[contrast.baseline, FLOAT, seed].test, chosen, label, task)
             shared = sorted(set(method) & set(baseline))
-            per_seed.append(torch.stack([method[s] - baseline[s] for s in shared]).mean(dim=0))
-        if study.seeds < 2:
+            per_seed.append(torch.stack([method[s] - baseline[s] for s in shared]).mean(dim=0).double())
+        if study.seeds * (study.split.folds or 1) < 2:
             continue
-        difference = crossed_difference(torch.stack(per_seed).double().numpy(), study.margin)
         found.append(
             {
                 "contrast": name,
@@ -102,7 +154,7 @@ def contrasts(
                 "metric": "accuracy" if task.name == "multiclass" else "negative squared error",
                 "seeds": study.seeds,
                 "estimand": "new rows",
-                **asdict(difference),
+                **asdict(_difference(study, per_seed, list(splits.values()))),
             }
         )
     columns = [
@@ -122,6 +174,14 @@ def contrasts(
     return pd.DataFrame(found, columns=columns)
 
 
+def _difference(study: Study, per_seed: list[Tensor], rows: list[Rows]) -> Difference:
+    """Return the interval of a difference per seed and test row."""
+    if study.split.folds is None:
+        return crossed_difference(torch.stack(per_seed).numpy(), study.margin)
+    folds = [fold.mean() for each, own in zip(per_seed, rows, strict=True) for fold in each.split(own.sizes)]
+    return fold_difference(torch.stack(folds).numpy(), float(np.mean([own.overlap for own in rows])), study.margin)
+
+
 def correctness(logits: Logits, every: list[str], label: Tensor, task: Task) -> dict[str, Tensor]:
     """Return subset -> score per row [N], higher is better: 0/1 correctness, or the negative squared error."""
     found = {}
@@ -135,18 +195,19 @@ def correctness(logits: Logits, every: list[str], label: Tensor, task: Task) -> 
     return found
 
 
-def curves(evidence: Evidence) -> pd.DataFrame:
-    """Return the training curves of every node and seed, quantities named as the report expects."""
+def curves(replicates: Sequence[Replicate]) -> pd.DataFrame:
+    """Return the training curves of every node and replicate, quantities named as the report expects."""
     names = {
         "train_loss": "train_loss",
         "validation_loss": "validation_loss",
         "validation_score": "validation_accuracy",
     }
     frames = []
-    for (node, seed), record in evidence.trained.items():
-        frame = pd.read_parquet(run_folder("train", record.id) / "curves.parquet")
-        frame = frame[frame.quantity.isin(names)]
-        frames.append(frame.assign(node=node, seed=seed, quantity=frame.quantity.map(names)))
+    for place, replicate in enumerate(replicates):
+        for node, record in replicate.trained.items():
+            frame = pd.read_parquet(run_folder("train", record.id) / "curves.parquet")
+            frame = frame[frame.quantity.isin(names)]
+            frames.append(frame.assign(node=node, seed=place, quantity=frame.quantity.map(names)))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -1,31 +1,22 @@
-"""One replicate of a study: its nodes trained, their answers on every subset, the student compressed stage by stage."""
+"""One replicate of a study: its nodes trained, what they answer on every subset, the student compressed."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
-from kd.compress.package import Context, Package
-from kd.compress.pipeline import StageResult, compress
 from kd.config import Compression, Study
-from kd.distill.fit import Setting, finetune, package_folder, train_graph, training_rows
-from kd.evaluate.cost import latency
-from kd.evaluate.predictions import Logits, predict
-from kd.evaluate.predictor import Predictor
-from kd.record import RunRecord, code_address, digest, finished, run_folder, save_record, staged_folder, write_atomic
-
-FLOAT = "float"
-"""Stage of everything that is not compressed."""
-LATENCY_ROWS = 1
-"""Rows of the batch that latency is measured on: one sample at a time, as a server would answer."""
-LATENCY_REPEATS = 200
+from kd.data.masks import draw
+from kd.data.source import Source
+from kd.data.splits import Split
+from kd.data.splits import split as split_rows
+from kd.distill.fit import Setting, train_graph
+from kd.record import RunRecord, run_folder
+from kd.study.answers import FLOAT, Answers, baseline_answers, node_answers, unflat
+from kd.study.compress import compress_student
 
 
 class Listener(Protocol):
@@ -47,197 +38,90 @@ class Silent:
 
 
 @dataclass
-class Answers:
-    """Logits of one node at one stage and seed.
+class Replicate:
+    """What one seed gave, on one fold where the study has folds.
 
     Attributes:
-        validation: subset -> logits on validation rows.
-        test: subset -> logits on test rows.
+        seed: of mask, initialisation, order and noise.
+        fold: which rows test; 0 where there are no folds.
+        split: of the rows.
+        mask: fingerprint.
+        trained: node -> record.
+        baselines: baseline -> record.
+        answers: (node, stage) -> logits.
+        stages: what each stage of compression costs.
+        compressed: record of the compression.
     """
 
-    validation: Logits
-    test: Logits
-
-
-@dataclass
-class Evidence:
-    """What a study gathers before it writes anything."""
-
-    answers: dict[tuple[str, str, int], Answers] = field(default_factory=dict)
-    """(node, stage, seed) -> logits."""
-    trained: dict[tuple[str, int], RunRecord] = field(default_factory=dict)
+    seed: int
+    fold: int
+    split: Split
+    mask: str
+    trained: dict[str, RunRecord] = field(default_factory=dict)
+    baselines: dict[str, RunRecord] = field(default_factory=dict)
+    answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
-    masks: dict[int, str] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
+    compressed: RunRecord | None = None
+
+    @property
+    def fitted(self) -> dict[str, RunRecord]:
+        """Everything that was fitted to rows."""
+        return {**self.trained, **self.baselines}
+
+    def parents(self, name: str) -> dict[str, str]:
+        """Return role -> run for a study's record; `name` is the replicate's."""
+        found = {f"{node} {name}": record.id for node, record in self.fitted.items()}
+        return found | ({f"compressed {name}": self.compressed.id} if self.compressed else {})
 
 
-def run_replicate(study: Study, setting: Setting, evidence: Evidence, listener: Listener) -> None:
-    """Train, evaluate and compress one replicate, adding what it finds to `evidence`."""
-    listener.stage(f"seed {setting.seed}: training {len(study.nodes)} nodes")
-    trained = train_graph(study, setting, listener.tick)
-    evidence.masks[setting.seed] = setting.mask.fingerprint
-    for node, record in trained.items():
-        evidence.trained[node, setting.seed] = record
-        evidence.parents[f"{node} seed {setting.seed}"] = record.id
-        evidence.answers[node, FLOAT, setting.seed] = _answers(record, setting, study.threads)
+def places(study: Study) -> list[tuple[int, int]]:
+    """Return (seed, fold) of every replicate, in order."""
+    seeds = range(study.first_seed, study.first_seed + study.seeds)
+    return [(seed, fold) for seed in seeds for fold in range(study.split.folds or 1)]
+
+
+def name_of(study: Study, seed: int, fold: int) -> str:
+    """Return what people call a replicate."""
+    return f"seed {seed}" if study.split.folds is None else f"seed {seed} fold {fold}"
+
+
+def split_for(study: Study, source: Source, fold: int = 0) -> Split:
+    """Return the split of one replicate."""
+    rows = study.split
+    return split_rows(source, test=rows.test, validation=rows.validation, seed=rows.seed, folds=rows.folds, fold=fold)
+
+
+def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setting:
+    """Return the data side of one replicate: split, mask, and a source prepared on its training rows."""
+    split = split_for(study, source, fold)
+    return Setting.of(source, split, draw(source, split, study.mask, seed), seed)
+
+
+def run_replicate(study: Study, source: Source, seed: int, fold: int, listener: Listener) -> Replicate:
+    """Train, evaluate and compress one replicate; whatever is done already is read from the store."""
+    setting = setting_for(study, source, seed, fold)
+    name = name_of(study, seed, fold)
+    listener.stage(f"{name}: training {len(study.nodes)} nodes")
+    found = Replicate(seed, fold, setting.split, setting.mask.fingerprint)
+    found.trained = train_graph(study, setting, listener.tick)
+    for node, record in found.trained.items():
+        found.answers[node, FLOAT] = node_answers(record, setting, study.threads)
+    for baseline in study.baselines:
+        listener.tick(baseline, 0, 1)
+        found.baselines[baseline], found.answers[baseline, FLOAT] = baseline_answers(study, baseline, setting)
+        listener.tick(baseline, 1, 1)
     if study.compress is not None:
-        listener.stage(f"seed {setting.seed}: compressing {study.compress.student}")
-        record = compress_student(study, study.compress, setting, trained, listener)
-        evidence.parents[f"compressed {study.compress.student} seed {setting.seed}"] = record.id
-        _gather_stages(study.compress, record, setting.seed, evidence)
+        listener.stage(f"{name}: compressing {study.compress.student}")
+        found.compressed = compress_student(study, study.compress, setting, found.trained, listener.tick)
+        _gather_stages(study.compress, found)
+    return found
 
 
-def _answers(record: RunRecord, setting: Setting, threads: int) -> Answers:
-    address = {"train": record.id, "split": setting.split.fingerprint, "code": code_address("evaluate", "models")}
-    run_id = digest(address)[:20]
-    folder = run_folder("evaluate", run_id)
-    if finished("evaluate", run_id) is None:
-        started = time.perf_counter()
-        answers = answers_of(Package.load(package_folder(record)).predictor(), setting)
-        with staged_folder(folder) as stage:
-            write_atomic(stage / "predictions.safetensors", save(_flat(answers)))
-            made = _child(record, "evaluate", run_id, address, threads, started)
-            made.files = {"predictions": "predictions.safetensors"}
-            save_record(made, stage)
-    return _unflat(load_file(folder / "predictions.safetensors"))
-
-
-def _child(
-    parent: RunRecord, verb: str, run_id: str, address: dict[str, Any], threads: int, started: float
-) -> RunRecord:
-    return RunRecord(
-        id=run_id,
-        verb=verb,
-        name=f"{verb} {parent.name}",
-        config=address,
-        parents={"train": parent.id},
-        seed=parent.seed,
-        data=parent.data,
-        mask=parent.mask,
-        code=address["code"],
-        threads=threads,
-        seconds=time.perf_counter() - started,
-        selected_on=parent.selected_on,
-    )
-
-
-def answers_of(predictor: Predictor, setting: Setting) -> Answers:
-    """Return a predictor's logits on every subset, on validation and test rows."""
-    sees = [name for name in setting.source.modalities if name in predictor.modalities]
-    return Answers(
-        validation=predict(_in_order(predictor, sees), setting.source, sees, setting.split.validation),
-        test=predict(_in_order(predictor, sees), setting.source, sees, setting.split.test),
-    )
-
-
-def _in_order(predictor: Predictor, sees: list[str]) -> Callable[[Mapping[str, Any], Any], Any]:
-    """Hand the columns of `present` over in the predictor's own order."""
-    columns = [sees.index(name) for name in predictor.modalities]
-    return lambda inputs, present: predictor(inputs, present[:, columns])
-
-
-def _flat(answers: Answers) -> dict[str, Tensor]:
-    return {f"validation/{k}": v.contiguous() for k, v in answers.validation.items()} | {
-        f"test/{k}": v.contiguous() for k, v in answers.test.items()
-    }
-
-
-def _unflat(tensors: Mapping[str, Tensor]) -> Answers:
-    parts = {
-        part: {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{part}/")}
-        for part in ("validation", "test")
-    }
-    return Answers(**parts)
-
-
-def compress_student(
-    study: Study, compression: Compression, setting: Setting, trained: Mapping[str, RunRecord], listener: Listener
-) -> RunRecord:
-    """Apply the study's passes to a trained student; the run's folder holds each stage's answers, cost and package."""
-    student = trained[compression.student]
-    packages = {node: package_folder(record) for node, record in trained.items()}
-    address = {
-        "train": student.id,
-        "teachers": student.parents,
-        "passes": [{stage: part} for stage, part in compression.passes.items()],
-        "split": setting.split.fingerprint,
-        "threads": study.threads,
-        "code": code_address("compress", "evaluate", "distill", "objectives", "models", "study/replicate"),
-    }
-    run_id = digest(address)[:20]
-    done = finished("compress", run_id)
-    if done is not None:
-        return done
-    started = time.perf_counter()
-    package = Package.load(packages[compression.student])
-
-    def fit(model: nn.Module) -> nn.Module:
-        return finetune(study, compression.student, setting, packages, model)  # type: ignore[arg-type]
-
-    rows = training_rows(study.nodes[compression.student], setting)
-    example = setting.rows(rows, setting.available).select(package.modalities)
-    context = Context(example=example, fit=fit, seed=setting.seed, threads=study.threads)
-    names = list(compression.passes)
-
-    def progress(stage: str, seconds: float | None) -> None:
-        listener.tick(stage, 0 if seconds is None else 1, 1)
-
-    with staged_folder(run_folder("compress", run_id)) as folder:
-        results = compress(package, compression.passes, context, folder, progress)
-        files = _write_answers(folder, setting, results)
-        rows_of_stages = stage_rows(package, results, setting, study.threads)
-        write_atomic(folder / "stages.json", json.dumps(rows_of_stages, indent=1))
-        record = _child(student, "compress", run_id, address, study.threads, started)
-        record.parents = {"train": student.id, **student.parents}
-        record.metrics = {"stages": names}
-        record.files = {"stages": "stages.json", **files}
-        save_record(record, folder)
-    return record
-
-
-def _write_answers(folder: Path, setting: Setting, results: list[StageResult]) -> dict[str, str]:
-    files = {}
-    for result in results:
-        name = f"predictions-{result.stage}.safetensors"
-        write_atomic(folder / name, save(_flat(answers_of(result.package.predictor(), setting))))
-        files[f"predictions {result.stage}"] = name
-        files |= {f"{result.stage}/{file}": f"{result.stage}/{file}" for file in result.package.card["checksums"]}
-    return files
-
-
-def stage_rows(package: Package, results: list[StageResult], setting: Setting, threads: int) -> list[dict[str, Any]]:
-    """Return a row per stage: bytes, MACs, parameters, latency as a ratio to the float student, parity, seconds.
-
-    `latency_ratio` is the float student's time over the stage's, each measured in turn: above 1 is faster.
-    """
-    stages = {FLOAT: package} | {result.stage: result.package for result in results}
-    predictors = {stage: made.predictor(threads=threads) for stage, made in stages.items()}
-    ids = setting.split.validation[:LATENCY_ROWS]
-    batch = setting.rows(ids, setting.source.observed).select(package.modalities)
-    timed = latency(predictors, (batch.inputs, batch.present), LATENCY_REPEATS, threads=threads)
-    parity = {result.stage: result.parity for result in results}
-    seconds = {result.stage: result.seconds for result in results}
-    return [
-        {
-            "stage": stage,
-            **made.cost(),
-            "latency_ms_median": timed[stage]["median_ms"],
-            "latency_ms_p95": timed[stage]["p95_ms"],
-            "latency_ratio": 1 / timed[stage]["ratio"],
-            "threads": threads,
-            "parity_max": parity.get(stage),
-            "seconds": seconds.get(stage, 0.0),
-            "peak_mb": next((r.peak_mb for r in results if r.stage == stage), None),
-            "int8_share": made.evidence.get("int8_share"),
-        }
-        for stage, made in stages.items()
-    ]
-
-
-def _gather_stages(compression: Compression, record: RunRecord, seed: int, evidence: Evidence) -> None:
-    folder = run_folder("compress", record.id)
+def _gather_stages(compression: Compression, found: Replicate) -> None:
+    assert found.compressed is not None
+    folder = run_folder("compress", found.compressed.id)
     for stage in compression.passes:
         tensors = load_file(folder / f"predictions-{stage}.safetensors")
-        evidence.answers[compression.student, stage, seed] = _unflat(tensors)
+        found.answers[compression.student, stage] = unflat(tensors)
     rows = json.loads((folder / "stages.json").read_text())
-    evidence.stages += [{"node": compression.student, "seed": seed, **row} for row in rows]
+    found.stages = [{"node": compression.student, **row} for row in rows]

@@ -68,3 +68,22 @@ def test_cut_group_is_a_leak():
     source = rows_of(4, classes=2, group=torch.tensor([0, 1, 2, 0]))
     with pytest.raises(LeakError, match="group"):
         Split(torch.tensor([0, 1]), torch.tensor([2]), torch.tensor([3])).validate(source)
+
+
+def test_folds_test_every_row_once_and_keep_groups_whole():
+    source = rows_of(group=torch.arange(400) // 4, label=(torch.arange(400) // 4) % 4)
+    folds = [split(source, folds=3, fold=fold) for fold in range(3)]
+    assert torch.cat([each.test for each in folds]).sort().values.tolist() == list(range(400))
+    for each in folds:
+        assert not set(source.group[each.test].tolist()) & set(source.group[each.train].tolist())
+        assert torch.cat([each.train, each.validation, each.test]).sort().values.tolist() == list(range(400))
+        # 100 groups of 4 in 4 classes: a third of each class, give or take a group.
+        assert all(abs(count - 100 / 3) <= 4 for count in source.label[each.test].bincount().tolist())
+    assert torch.equal(split(source, folds=3, fold=4).test, folds[1].test)
+
+
+@pytest.mark.parametrize(("folds", "message"), [(1, "expected at least 2"), (300, "no 300 folds")])
+def test_impossible_folds_are_refused_in_one_line(folds, message):
+    with pytest.raises(DataError, match=message) as refused:
+        split(rows_of(), folds=folds)
+    assert "\n" not in str(refused.value)

@@ -7,22 +7,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.data.stream import StepBatches
-from kd.distill.view import drop, eligible, subsets
+from kd.distill.view import drop, eligible, row_draws, subsets
 
 
 @given(seed=st.integers(0, 10_000), probability=st.floats(0, 0.99))
 def test_dropping_hides_only_what_was_there_and_leaves_one(seed: int, probability: float) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    present = torch.rand(20, 4, generator=generator) > 0.5
-    kept = drop(present, probability, generator)
+    present = torch.rand(20, 4, generator=torch.Generator().manual_seed(seed)) > 0.5
+    kept = drop(present, probability, row_draws(seed, torch.arange(20), 8))
     assert not (kept & ~present).any()
     assert torch.equal(kept.any(dim=1), present.any(dim=1))
 
 
 def test_dropping_hides_as_often_as_asked() -> None:
-    kept = drop(torch.ones(20_000, 6, dtype=torch.bool), 0.3, torch.Generator().manual_seed(0))
+    kept = drop(torch.ones(20_000, 6, dtype=torch.bool), 0.3, row_draws(0, torch.arange(20_000), 12))
     # 120,000 draws: six standard errors are 0.008; the survivor rule adds 0.3^6 / 6.
     assert abs(float(kept.float().mean()) - 0.7) < 0.01
+
+
+def test_draws_of_a_row_are_the_same_in_any_batch() -> None:
+    whole = row_draws(7, torch.arange(32), 6)
+    assert torch.equal(torch.cat([row_draws(7, rows, 6) for rows in torch.arange(32).split(5)]), whole)
+    assert not torch.equal(row_draws(8, torch.arange(32), 6), whole)
+
+
+def test_draws_are_splitmix64s() -> None:
+    # Its first outputs for the seed 1234567, as in the reference implementation's test vectors (S. Vigna).
+    known = (6457827717110365317, 3203168211198807973, 9817491932198370423)
+    drawn = (row_draws(1234567, torch.tensor([0]), 3) * 2**24).long()
+    assert drawn.tolist() == [[value >> 40 for value in known]]
 
 
 def test_eligible_rows_are_complete_over_the_source_or_any_of_the_nodes_own() -> None:

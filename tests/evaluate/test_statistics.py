@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd.evaluate.predictions import answer, combine
-from kd.evaluate.statistics import crossed_difference, mean_interval
+from kd.evaluate.statistics import crossed_difference, fold_difference, mean_interval
 
 
 @pytest.mark.parametrize("dominant", ["seed", "row", "residual"])
@@ -71,3 +71,20 @@ def test_a_node_answers_a_subset_with_what_it_sees_of_it() -> None:
     assert found is not None
     assert torch.equal(found, torch.ones(1, 2))
     assert answer(logits, "c") is None
+
+
+def test_fold_interval_is_the_corrected_one_of_nadeau_and_bengio() -> None:
+    # Written out from Bouckaert & Frank 2004, equation 3: t = mean / sqrt((1 / (k r) + n2 / n1) variance).
+    means = np.array([0.02, 0.05, 0.01, 0.04, 0.03, 0.06])
+    found = fold_difference(means, overlap=0.5, margin=0.01)
+    t_quantile = 2.570582  # 97.5% of t with 5 degrees of freedom, from a table
+    half = t_quantile * np.sqrt((1 / 6 + 0.5) * np.sum((means - 0.035) ** 2) / 5)
+    assert found.estimate == pytest.approx(0.035)
+    assert (found.low, found.high) == pytest.approx((0.035 - half, 0.035 + half), abs=1e-6)
+    assert found.verdict == "inconclusive"
+
+
+def test_more_overlap_of_training_rows_widens_the_fold_interval() -> None:
+    means = np.array([0.02, 0.05, 0.01, 0.04])
+    widths = [fold_difference(means, overlap, margin=0.01).detectable for overlap in (0.0, 0.25, 0.5)]
+    assert widths[0] < widths[1] < widths[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -24,8 +25,9 @@ from kd.errors import ConfigError, LeakError, RecordError
 from kd.models.package import load_package
 from kd.record import load_record, run_folder
 from kd.study import run
-from kd.study.replicate import Evidence
-from kd.study.run import audit, refuse_leaking_columns
+from kd.study.check import refuse_leaking_columns
+from kd.study.replicate import Replicate
+from kd.study.run import audit
 
 
 def results(folder: Path) -> str:
@@ -100,7 +102,7 @@ def test_cached_teacher_answers_as_the_live_one(small_study, setting_of) -> None
     live = Frozen(load_package(package_folder(train_graph(study, setting)["one"])))
     everything = setting.rows(torch.arange(len(setting.source)), setting.available)
     some = setting.rows(setting.split.train[:7], setting.available)
-    assert torch.allclose(cache(live, everything)(some).logits, live(some).logits, atol=1e-6)
+    assert torch.allclose(cache(live, [everything])(some).logits, live(some).logits, atol=1e-6)
 
 
 def test_changing_a_test_label_changes_no_training(small_study, setting_of) -> None:
@@ -111,8 +113,6 @@ def test_changing_a_test_label_changes_no_training(small_study, setting_of) -> N
     label[setting.split.test] = (label[setting.split.test] + 1) % setting.source.classes
     changed = Source("changed", setting.source.inputs, label, setting.source.classes)
     # The same rows under the same mask: only the test labels differ, and with them the source's address.
-    import dataclasses
-
     mask = dataclasses.replace(setting.mask, source_fingerprint=changed.fingerprint)
     other = train_graph(study, dataclasses.replace(setting, source=changed, mask=mask))
     assert {name: record.checksums["weights"] for name, record in other.items()} == weights
@@ -123,10 +123,12 @@ def test_a_leaked_test_row_stops_the_run(small_study, setting_of) -> None:
     study = small_study()
     setting = setting_of(study)
     trained = train_graph(study, setting)
-    evidence = Evidence(trained={(name, 0): record for name, record in trained.items()})
-    audit(evidence, setting.split.test)
+    replicate = Replicate(0, 0, setting.split, setting.mask.fingerprint, trained=trained)
+    audit(study, [replicate])
+    leaked = torch.cat([setting.split.test, setting.split.train[:400]])
+    replicate.split = dataclasses.replace(setting.split, test=leaked)
     with pytest.raises(LeakError, match="one seed 0"):
-        audit(evidence, torch.cat([setting.split.test, setting.split.train[:400]]))
+        audit(study, [replicate])
 
 
 def test_a_column_that_tells_the_label_stops_the_run() -> None:

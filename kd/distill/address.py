@@ -1,0 +1,58 @@
+"""The content address of a trained node: everything that decides its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from kd.config import Study
+from kd.distill.graph import edges_into
+from kd.distill.setting import Setting
+from kd.distill.trainer import deciding
+from kd.models.imported import addressed
+from kd.record import code_address
+
+
+def node_address(study: Study, name: str, setting: Setting, parents: Mapping[str, str]) -> dict[str, Any]:
+    """Return everything that decides a node's weights; its hash is the run's id.
+
+    Modalities are taken in the source's order, so the order in the YAML decides nothing.
+    """
+    node = asdict(study.nodes[name])
+    node["sees"] = sorted(node["sees"])
+    node["model"] = _model(node["model"], node["sees"])
+    # The names stay in: they seed the initial weights and order the terms of the loss.
+    edges = {
+        key: asdict(edge) | {"teacher": parents.get(edge.teacher, "self"), "student": "self"}
+        for key, edge in edges_into(study, name).items()
+    }
+    node["augment"] = {m: part for m, part in node["augment"].items() if m in node["sees"]}
+    if node["init"]:
+        node["init"] = parents[node["init"]]
+    rooms = ["models", "distill", "tasks", "types", "seeding", "data/stream"] + (["objectives"] if edges else [])
+    return {
+        "node": node,
+        "edges": edges,
+        "class_weight": study.class_weight,
+        "threads": study.threads,
+        "trainer": deciding(study.trainer),
+        "seed": setting.seed,
+        "name": name,
+        "data": setting.source.fingerprint,
+        "processors": {m: p.digest for m, p in setting.source.processors.items() if m in node["sees"]},
+        "split": setting.split.fingerprint,
+        "mask": setting.mask.fingerprint,
+        "code": code_address(*rooms),
+        "torch": ".".join(torch.__version__.split(".")[:2]),
+    }
+
+
+def _model(model: dict[str, Any], sees: list[str]) -> dict[str, Any]:
+    if "import" in model:
+        return addressed(model)
+    # A study may name encoders for all modalities at once; those of modalities that a node does not see decide nothing.
+    own = {modality: part for modality, part in model.get("encoders", {}).items() if modality in sees}
+    return {key: value for key, value in model.items() if key != "encoders"} | ({"encoders": own} if own else {})

@@ -1,0 +1,49 @@
+"""What only building a node tells: ranges inside its parts, a branch it has not, a network that gives other logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kd.config import Study
+from kd.data.source import Source
+from kd.distill.augment import build_augmentations
+from kd.distill.branches import branches, parameter_groups
+from kd.errors import ConfigError
+from kd.networks import blank_network
+
+
+def try_node(study: Study, name: str, source: Source) -> None:
+    """Build a node's network and what belongs to it, on no row, and throw them away.
+
+    Args:
+        study: without the faults that can be told without building.
+        name: node.
+        source: prepared.
+
+    Raises:
+        ConfigError: every fault, its place below `nodes.NAME`.
+    """
+    node = study.nodes[name]
+    sees = [modality for modality in source.modalities if modality in node.sees]
+    found: list[str] = []
+
+    def attempt(where: str, build: Callable[[], object]) -> None:
+        try:
+            build()
+        except ConfigError as error:
+            found.extend(f"{where}{fault}" for fault in error.faults)
+
+    def network() -> None:
+        # One that starts from another node's weights is that node's network.
+        model = blank_network(source, sees, _origin(study, name))
+        attempt("", lambda: parameter_groups(model, [], branches(model, node.learning_rates)))
+
+    attempt("model.", network)
+    attempt("", lambda: build_augmentations(node.augment, {m: source.modality[m] for m in sees}))
+    if found:
+        raise ConfigError(found)
+
+
+def _origin(study: Study, name: str) -> dict[str, object]:
+    node = study.nodes[name]
+    return node.model if node.init is None else _origin(study, node.init)

@@ -1,0 +1,87 @@
+"""Everything wrong with a study that can be told before anything is trained, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from kd.compress import PASSES
+from kd.compress.pipeline import faults as pass_faults
+from kd.config import Study
+from kd.data import load_source
+from kd.data.audit import label_columns
+from kd.data.source import Source
+from kd.distill import OPTIMIZERS
+from kd.distill.graph import data_faults, part_faults
+from kd.distill.trial import try_node
+from kd.errors import ConfigError, DataError, KDError, LeakError
+from kd.objectives import OBJECTIVES
+from kd.study.replicate import setting_for, split_for
+from kd.tasks import make_task
+
+
+def load(study: Study) -> Source:
+    """Load the study's data."""
+    source: Source = load_source(**study.data)
+    return source
+
+
+def refuse_leaking_columns(source: Source) -> None:
+    """Refuse data with a column from which the label can be read off.
+
+    Raises:
+        LeakError: naming the columns.
+    """
+    columns = label_columns(source)
+    if columns:
+        raise LeakError(f"data.{source.name}: the label can be read off {', '.join(map(str, columns))}; remove it")
+
+
+def faults(study: Study) -> list[str]:
+    """Return every fault of a study, those that need its data included."""
+    found = part_faults(study)
+    if study.compress is not None:
+        found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
+    if found:
+        return found
+    try:
+        source = load(study)
+        refuse_leaking_columns(source)
+    except (ConfigError, DataError) as error:
+        return error.faults
+    except LeakError as error:
+        return [str(error)]
+    return data_faults(study, source.modalities) or trial_faults(study, source)
+
+
+def trial_faults(study: Study, source: Source) -> list[str]:
+    """Return what only building tells: ranges inside parts, a split or a mask that these data cannot give."""
+    found: list[str] = []
+
+    def attempt(where: str, build: Callable[[], object]) -> None:
+        try:
+            build()
+        except ConfigError as error:
+            found.extend(f"{where}.{fault}" if where else fault for fault in error.faults)
+        except KDError as error:
+            found.append(f"{where}: {error}" if where else str(error))
+
+    attempt("", lambda: make_task(source.task, source.classes, study.class_weight))
+    for fold in range(study.split.folds or 1):
+        attempt("split", partial(split_for, study, source, fold))
+    if not found:
+        attempt("mask", partial(setting_for, study, source, study.first_seed))
+    if found:
+        return found
+    source = setting_for(study, source, study.first_seed).source
+    for name, node in study.nodes.items():
+        attempt(f"nodes.{name}", partial(try_node, study, name, source))
+        weight = [torch.nn.Parameter(torch.zeros(1))]
+        attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
+    for name, edge in study.edges.items():
+        attempt(f"edges.{name}.loss", partial(OBJECTIVES.build, edge.loss))
+    for stage, part in (study.compress.passes if study.compress else {}).items():
+        attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
+    return found

@@ -1,0 +1,74 @@
+"""Folds, baselines and several processes: the same study, the same numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from kd.config import deciding
+from kd.errors import ConfigError
+from kd.record import load_record, run_folder
+from kd.study import run
+from kd.study.replicate import places
+
+
+def results(folder) -> str:
+    return str(load_record(folder).metrics["results"])
+
+
+def test_two_processes_give_the_numbers_of_one(small_study, tmp_path, monkeypatch) -> None:
+    alone = results(run(small_study()))
+    monkeypatch.setenv("KD_RUNS", str(tmp_path / "other"))
+    assert results(run(small_study(jobs=2))) == alone
+
+
+def test_a_fault_in_a_process_is_told_as_if_there_were_none(small_study, monkeypatch) -> None:
+    # A learning rate that makes the loss infinite is found in training only.
+    study = small_study(jobs=2)
+    for node in study.nodes.values():
+        node.optimizer = {"name": "sgd", "lr": 1e30}
+    with pytest.raises(ConfigError, match=r"lower optimizer\.lr"):
+        run(study)
+
+
+def test_the_number_of_processes_decides_no_address(small_study) -> None:
+    assert deciding(small_study(jobs=2)) == deciding(small_study())
+
+
+def test_folds_answer_every_row_with_a_network_that_did_not_learn_from_it(small_study) -> None:
+    study = small_study(split={"folds": 2}, seeds=2, baselines={"linear": {"sees": ["m0", "m1"]}})
+    assert places(study) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    folder = run(study)
+    subsets = pd.read_parquet(folder / "subsets.parquet")
+    assert set(subsets.n) == {400}
+    assert set(subsets[subsets.node == "linear"].subset) == {"m0", "m1", "m0+m1"}
+    contrasts = pd.read_parquet(folder / "contrasts.parquet")
+    assert len(contrasts) == 1
+    assert contrasts.low.iloc[0] < contrasts.estimate.iloc[0] < contrasts.high.iloc[0]
+    assert run_folder("baseline", next(v for k, v in load_record(folder).parents.items() if "linear" in k)).is_dir()
+    summary = pd.read_parquet(folder / "summary.parquet")
+    assert set(summary[summary.node == "linear"].what) == {"complete", "mean", "worst"}
+
+
+def test_a_baseline_is_fitted_once(small_study) -> None:
+    study = small_study(seeds=1, baselines={"linear": {"sees": ["m0"]}})
+    before = load_record(run(study))
+    record = run_folder("baseline", before.parents["linear seed 0"]) / "record.json"
+    stamp = record.stat().st_mtime_ns
+    assert load_record(run(study)).id == before.id
+    assert record.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baselines": {"one": {"sees": ["m0"]}}}, r"baselines\.one: a node has this name"),
+        ({"baselines": {"linear": {"sees": ["nothing"]}}}, r"baselines\.linear\.sees: unknown modality"),
+        ({"baselines": {"linear": {"sees": ["m0"], "model": {"name": "logistics"}}}}, "did you mean 'logistic'"),
+        ({"split": {"folds": 1}}, r"split: .*expected at least 2"),
+        ({"jobs": 0}, "jobs: expected at least 1"),
+    ],
+)
+def test_faults_of_folds_and_baselines_are_told_before_training(small_study, changes, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(small_study(**changes))
