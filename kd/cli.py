@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -121,8 +122,9 @@ def check(words: Sequence[str]) -> int:
     for fault in found if not as_json else []:
         print(f"{path}: {fault}", file=sys.stderr)
     if not found and not as_json:
-        fits = len(study.nodes) * study.seeds
-        print(f"{path}: no fault found; {len(study.nodes)} nodes x {study.seeds} seeds = {fits} trainings")
+        counts = {"nodes": len(study.nodes), "seeds": study.seeds, "folds": study.split.folds or 1}
+        shown = " x ".join(f"{count} {what}" for what, count in counts.items() if what != "folds" or count > 1)
+        print(f"{path}: no fault found; {shown} = {math.prod(counts.values())} trainings")
     return 2 if found else 0
 
 

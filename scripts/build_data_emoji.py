@@ -44,10 +44,9 @@ PACKAGE = "emoji-datasource-twitter@16.0.0"
 SHA256 = "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877"
 
 MARKERS = """
-man men mans mens woman women womans womens male female
 squared circled cjk unified ideograph latin capital letter letters input
 """
-"""Words for the gender of a person and for the notation of a sign; Unicode adds them to whole classes of names."""
+"""Words for the notation of a sign, not for what it shows; Unicode adds them to whole classes of names."""
 
 VARIATIONS = """
 man men mans mens woman women womans womens male female person people
@@ -148,7 +147,7 @@ def raw_words(row: Row) -> list[str]:
 
 
 def kept_words(words: Sequence[str], classes: Iterable[str]) -> list[str]:
-    """Return the words that may stay: none that names any class, and no marker of gender or of notation."""
+    """Return the words that may stay: none that names any class, and no marker of notation."""
     gone = {*naming_words(words, classes), *MARKERS.split()}
     return [word for word in words if word not in gone]
 

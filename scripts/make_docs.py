@@ -25,6 +25,9 @@ REGISTRIES = {
     "fusions": "kd.models:FUSIONS",
     "mechanisms": "kd.data:MECHANISMS",
     "sources": "kd.data:SOURCES",
+    "augmentations": "kd.distill:AUGMENTATIONS",
+    "loggers": "kd.distill:LOGGERS",
+    "baselines": "kd.baselines:BASELINES",
     "passes": "kd.compress:PASSES",
 }
 MARKER = re.compile(r"<!-- (/?)kd:([^ ]+) -->")

@@ -180,6 +180,9 @@ def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KD_HOME", str(ROOT))
     monkeypatch.chdir(tmp_path)
     # As written, but one epoch each: what is shown is that it runs, not what it reaches.
-    code = block("README.md", "python").replace("max_epochs=30", "max_epochs=1, logger=False")
-    exec(compile(code, "README.md", "exec"), {})
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = "\n".join(blocks).replace("max_epochs=30", "max_epochs=1, logger=False")
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "out" / "card.json").exists()
+    assert names["present"].sum() == 1

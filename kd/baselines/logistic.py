@@ -30,7 +30,7 @@ class Logistic:
 
     Args:
         penalties: values of C to choose from, by validation accuracy; the first of the best wins.
-        components: principal components of a picture.
+        components: principal components of a picture, at most; few rows have fewer.
         pixels: side a picture is scaled to beforehand.
         words: longest n-gram of words.
         letters: longest n-gram of letters inside words; 0 for none.
@@ -70,10 +70,7 @@ class Logistic:
             raise ConfigError(f"logistic: expected a multiclass task, got {source.task}; remove the baseline")
         self.source, self.sees = source, list(sees)
         columns = {name: source.modalities.index(name) for name in sees}
-        self.featurisers = {
-            name: self._featuriser(name).fit(self._raw(name, ids[available[ids, column]]))
-            for name, column in columns.items()
-        }
+        self.featurisers = {name: self._fitted(name, ids[available[ids, column]]) for name, column in columns.items()}
         shown, label = self._features(ids, available), source.label[ids].numpy()
         wanted, truth = self._features(validation, source.observed), source.label[validation].numpy()
         fitted = [LogisticRegression(C=c, max_iter=2000).fit(shown, label) for c in self.penalties]
@@ -88,7 +85,11 @@ class Logistic:
         found[:, self.model.classes_] = self.model.predict_proba(self._features(ids, available))
         return torch.from_numpy(np.log(np.maximum(found, least))).float()
 
-    def _featuriser(self, name: str) -> Any:
+    def _fitted(self, name: str, ids: Tensor) -> Any:
+        raw = self._raw(name, ids)
+        return self._featuriser(name, min(self.components, *np.shape(raw))).fit(raw)
+
+    def _featuriser(self, name: str, components: int) -> Any:
         kind = "text" if isinstance(self.source.inputs[name], Texts) else self.source.modality[name].kind
         if kind == "text":
             union = [TfidfVectorizer(analyzer="word", ngram_range=(1, self.words), sublinear_tf=True)]
@@ -96,7 +97,7 @@ class Logistic:
                 union.append(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, self.letters), sublinear_tf=True))
             return make_union(*union)
         if kind == "image":
-            return make_pipeline(StandardScaler(with_std=False), PCA(self.components, random_state=0), StandardScaler())
+            return make_pipeline(StandardScaler(with_std=False), PCA(components, random_state=0), StandardScaler())
         return make_pipeline(SimpleImputer(), StandardScaler())
 
     def _raw(self, name: str, ids: Tensor) -> Any:

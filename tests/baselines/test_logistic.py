@@ -44,6 +44,15 @@ def test_each_kind_of_modality_is_read(sees: list[str]) -> None:
     assert torch.allclose(logits.exp().sum(dim=1), torch.ones(15), atol=1e-5)
 
 
+def test_fewer_rows_than_components_are_enough() -> None:
+    source = mixed()
+    baseline = Logistic(components=1000, pixels=8).fit(
+        source, ["picture"], torch.arange(20), source.observed, torch.arange(20, 30)
+    )
+    logits = baseline.logits(torch.arange(75, 90), source.observed)
+    assert torch.allclose(logits.exp().sum(dim=1), torch.ones(15), atol=1e-5)
+
+
 def test_what_is_hidden_changes_no_answer() -> None:
     source, test = mixed(), torch.arange(75, 90)
     hidden = source.observed.clone()
