@@ -15,6 +15,7 @@ from kd.data.audit import label_columns
 from kd.data.source import Source
 from kd.distill import OPTIMIZERS
 from kd.distill.graph import data_faults, part_faults
+from kd.distill.setting import Setting
 from kd.distill.trial import try_node
 from kd.errors import ConfigError, DataError, KDError, LeakError
 from kd.objectives import OBJECTIVES
@@ -71,13 +72,14 @@ def trial_faults(study: Study, source: Source) -> list[str]:
     attempt("", lambda: make_task(source.task, source.classes, study.class_weight))
     for fold in range(study.split.folds or 1):
         attempt("split", partial(split_for, study, source, fold))
+    settings: list[Setting] = []
     if not found:
-        attempt("mask", partial(setting_for, study, source, study.first_seed))
+        attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
     if found:
         return found
-    source = setting_for(study, source, study.first_seed).source
+    prepared = settings[0].source
     for name, node in study.nodes.items():
-        attempt(f"nodes.{name}", partial(try_node, study, name, source))
+        attempt(f"nodes.{name}", partial(try_node, study, name, prepared))
         weight = [torch.nn.Parameter(torch.zeros(1))]
         attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
     for name, edge in study.edges.items():
