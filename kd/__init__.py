@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kd.models.adapted import adapt as adapt
     from kd.models.classifier import Classifier as Classifier
     from kd.models.imported import Imported as Imported
+    from kd.models.start import start_from as start_from
     from kd.networks import classifier as classifier
     from kd.objectives.response import KL as KL
     from kd.types import Batch as Batch
@@ -40,6 +41,7 @@ _EXPORTS = {
     "adapt": "kd.models.adapted",
     "classifier": "kd.networks",
     "load_source": "kd.data",
+    "start_from": "kd.models.start",
 }
 
 

@@ -52,8 +52,9 @@ class Node:
     model: dict[str, Any] = field(default_factory=dict)
     """width, encoder, encoders, fusion: keyword arguments of `kd.Classifier`; or `import: package.module:Class` with
     takes, checkpoint, prefix and the class's arguments, for a network of your own."""
-    init: str | None = None
-    """Node whose weights it starts from, instead of random ones."""
+    init: str | dict[str, str] | None = None
+    """Node whose weights it starts from, instead of random ones; or modality -> node whose encoder, and under `concat`
+    whose part of the head, it starts from."""
     augment: dict[str, Part] = field(default_factory=dict)
     """Modality -> random change of its training rows."""
     supervised: float = 1.0
@@ -69,6 +70,13 @@ class Node:
     """Modality (its encoder), or path of a branch of the network -> its own learning rate; 0 freezes it."""
     select: Literal["complete", "subsets", "last"] = "complete"
     """Weights kept: best validation score on complete rows, on the mean over all subsets, or simply the last."""
+
+    @property
+    def origins(self) -> set[str]:
+        """Names of the nodes whose weights it starts from."""
+        if self.init is None:
+            return set()
+        return {self.init} if isinstance(self.init, str) else set(self.init.values())
 
 
 @dataclass

@@ -81,6 +81,24 @@ def test_all_faults_are_told_at_once() -> None:
             {"nodes": {"t": {"sees": ["m0"], "model": {"encoders": 3}}, "s": {"sees": ["m0"]}}},
             "encoders: expected a",
         ),
+        ({"nodes": {"t": {"sees": ["m0"], "init": "u"}, "s": {"sees": ["m0"]}}}, "nodes.t.init: unknown node 'u'"),
+        (
+            {"nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0", "m1"], "init": "t"}}},
+            "nodes.s.init: t sees m0; name an origin by modality",
+        ),
+        (
+            {"nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0", "m1"], "init": {"m1": "t"}}}},
+            "nodes.s.init.m1: t does not see it",
+        ),
+        (
+            {"nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0"], "init": {"m1": "t"}}}},
+            "nodes.s.init.m1: the node does not see it",
+        ),
+        (
+            {"nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0", "m1"], "init": {"m0": "t"}, "steps": 0}}},
+            "nodes.s.init: 0 steps use given weights, and none are given for m1",
+        ),
+        ({"nodes": {"t": {"sees": ["m0"], "init": {"m0": "s"}}, "s": {"sees": ["m0"]}}}, "the graph has a cycle"),
         ({"margin": -1.0}, "margin: expected at least 0"),
         ({"seeds": 0}, "seeds: expected at least 1"),
         ({"contrasts": {"c": {"method": "s", "baseline": "none"}}}, "contrasts.c.baseline: unknown node or ensemble"),
@@ -156,6 +174,10 @@ def test_unreadable_file_is_one_line(tmp_path: Path, text: str | None, expected:
             "hidden: expected widths",
         ),
         ({"defaults": {"model": {"fusion": {"name": "attention", "heads": 7}}}}, "not divisible by 7 heads"),
+        (
+            {"nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0"], "init": {"m0": "t"}, "model": {"width": 9}}}},
+            "nodes.s.init.m0: the encoder there has another form",
+        ),
         ({"compress": {"student": "s", "passes": {}}}, "compress.passes: expected at least one pass"),
         ({"compress": {"student": "s", "passes": {"../z": {"name": "onnx"}}}}, "compress.passes: expected names"),
         ({"compress": {"student": "s", "passes": {"float": {"name": "onnx"}}}}, "passes.float: this name"),

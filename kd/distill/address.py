@@ -30,8 +30,7 @@ def node_address(study: Study, name: str, setting: Setting, parents: Mapping[str
         for key, edge in edges_into(study, name).items()
     }
     node["augment"] = {m: part for m, part in node["augment"].items() if m in node["sees"]}
-    if node["init"]:
-        node["init"] = parents[node["init"]]
+    node["init"] = _init(node["init"], parents)
     rooms = ["models", "distill", "tasks", "types", "seeding", "data/stream"] + (["objectives"] if edges else [])
     return {
         "node": node,
@@ -48,6 +47,12 @@ def node_address(study: Study, name: str, setting: Setting, parents: Mapping[str
         "code": code_address(*rooms),
         "torch": ".".join(torch.__version__.split(".")[:2]),
     }
+
+
+def _init(init: str | dict[str, str] | None, parents: Mapping[str, str]) -> str | dict[str, str] | None:
+    if isinstance(init, dict):
+        return {modality: parents[origin] for modality, origin in init.items()}
+    return None if init is None else parents[init]
 
 
 def _model(model: dict[str, Any], sees: list[str]) -> dict[str, Any]:

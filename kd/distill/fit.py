@@ -37,6 +37,7 @@ from kd.errors import ConfigError
 from kd.models.importing import in_words
 from kd.models.network import Network
 from kd.models.package import load_package, save_package
+from kd.models.start import start_from
 from kd.networks import build_network
 from kd.objectives import OBJECTIVES
 from kd.record import (
@@ -157,8 +158,7 @@ def selection(node: Node, task: Task, labels: int) -> str:
 
 def _parents(study: Study, name: str, trained: Mapping[str, RunRecord]) -> dict[str, str]:
     names = {edge.teacher for edge in edges_into(study, name).values() if edge.teacher != name}
-    if study.nodes[name].init:
-        names.add(str(study.nodes[name].init))
+    names |= study.nodes[name].origins
     return {parent: trained[parent].id for parent in sorted(names)}
 
 
@@ -203,10 +203,15 @@ def _network(
     ids = training_rows(node, setting) if node.steps else torch.empty(0, dtype=torch.int64)
     saw = {"rows": ids.tolist(), "selection": setting.split.validation.tolist()} if node.steps else {}
     saw |= {f"processor {m}": rows.tolist() for m, rows in setting.learnt_from.items() if m in sees}
-    if node.init is not None:
+    if isinstance(node.init, str):
         return load_package(packages[node.init], imports=True), saw
     drawn = derive(setting.seed, "node", name)
     model, used = build_network(setting.source, sees, ids, setting.available, node.model, drawn)
+    if node.init is not None:
+        origins = {origin: load_package(packages[origin], imports=True) for origin in sorted(node.origins)}
+        start_from(model, {modality: origins[origin] for modality, origin in node.init.items()})
+        # The scaler of a copied encoder is its origin's, whose record says what it saw.
+        used = {modality: rows for modality, rows in used.items() if modality not in node.init}
     return model, saw | {f"scaler {modality}": rows.tolist() for modality, rows in used.items()}
 
 

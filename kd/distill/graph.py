@@ -32,8 +32,7 @@ def order(study: Study) -> list[str]:
         if edge.teacher != edge.student:
             sorter.add(edge.student, edge.teacher)
     for name, node in study.nodes.items():
-        if node.init in study.nodes:
-            sorter.add(name, str(node.init))
+        sorter.add(name, *(node.origins & set(study.nodes)))
     try:
         sorter.prepare()
     except CycleError as error:
@@ -63,9 +62,7 @@ def part_faults(study: Study) -> list[str]:
         if getattr(study, field) < 1:
             found.append(f"{field}: expected at least 1, got {getattr(study, field)}")
     for name, node in study.nodes.items():
-        found += _node_faults(node, f"nodes.{name}")
-        if node.init is not None and node.init not in study.nodes:
-            found.append(f"nodes.{name}.init: unknown node {node.init!r}; {suggest(node.init, study.nodes)}")
+        found += _node_faults(node, f"nodes.{name}") + _init_faults(node, f"nodes.{name}.init", study.nodes)
     for name, edge in study.edges.items():
         found += _edge_faults(edge, f"edges.{name}", study.nodes)
     found += _baseline_faults(study) + _ensemble_faults(study) + _comparison_faults(study)
@@ -127,6 +124,30 @@ def _node_faults(node: Node, where: str) -> list[str]:
     if "import" in node.model:
         return found + spec_faults(node.model, node.sees, f"{where}.model")
     return found + _model_faults(node.model, f"{where}.model")
+
+
+def _init_faults(node: Node, where: str, nodes: Mapping[str, Node]) -> list[str]:
+    if node.init is None:
+        return []
+    unknown = sorted(node.origins - set(nodes))
+    if unknown:
+        return [f"{where}: unknown node {name!r}; {suggest(name, nodes)}" for name in unknown]
+    if isinstance(node.init, str):
+        sees = nodes[node.init].sees
+        return (
+            []
+            if set(sees) == set(node.sees)
+            else [f"{where}: {node.init} sees {', '.join(sees)}; name an origin by modality"]
+        )
+    found = []
+    for modality, origin in node.init.items():
+        for named, sees in (("the node", node.sees), (origin, nodes[origin].sees)):
+            if modality not in sees:
+                found.append(f"{where}.{modality}: {named} does not see it; {suggest(modality, sees)}")
+    lacking = [modality for modality in node.sees if modality not in node.init]
+    if node.steps == 0 and lacking:
+        found.append(f"{where}: 0 steps use given weights, and none are given for {', '.join(lacking)}")
+    return found
 
 
 def _model_faults(model: Mapping[str, Any], where: str) -> list[str]:

@@ -9,6 +9,8 @@ from kd.data.source import Source
 from kd.distill.augment import build_augmentations
 from kd.distill.branches import branches, parameter_groups
 from kd.errors import ConfigError
+from kd.models.network import Network
+from kd.models.start import start_from
 from kd.networks import blank_network
 
 
@@ -34,9 +36,11 @@ def try_node(study: Study, name: str, source: Source) -> None:
             found.extend(f"{where}{fault}" for fault in error.faults)
 
     def network() -> None:
-        # One that starts from another node's weights is that node's network.
-        model = blank_network(source, sees, _origin(study, name))
+        model = _blank(study, name, source)
         attempt("", lambda: parameter_groups(model, [], branches(model, node.learning_rates)))
+        if isinstance(node.init, dict):
+            origins = {modality: _blank(study, origin, source) for modality, origin in node.init.items()}
+            attempt("", lambda: start_from(model, origins))
 
     attempt("model.", network)
     attempt("", lambda: build_augmentations(node.augment, {m: source.modality[m] for m in sees}))
@@ -44,6 +48,9 @@ def try_node(study: Study, name: str, source: Source) -> None:
         raise ConfigError(found)
 
 
-def _origin(study: Study, name: str) -> dict[str, object]:
+def _blank(study: Study, name: str, source: Source) -> Network:
+    """Return a node's network, drawn anew; one that starts from another node's weights is that node's network."""
     node = study.nodes[name]
-    return node.model if node.init is None else _origin(study, node.init)
+    if isinstance(node.init, str):
+        return _blank(study, node.init, source)
+    return blank_network(source, [modality for modality in source.modalities if modality in node.sees], node.model)

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,11 +21,11 @@ from omegaconf import OmegaConf
 
 from kd.config import parse
 from kd.data.source import Source
-from kd.distill.fit import build, package_folder, train_graph
+from kd.distill.fit import build, package_folder, rows_seen, train_graph
 from kd.distill.teachers import Frozen, cache, state_digest
 from kd.errors import ConfigError, LeakError, RecordError
 from kd.models.package import load_package
-from kd.record import load_record, run_folder
+from kd.record import RunRecord, load_record, run_folder
 from kd.study import run
 from kd.study.check import refuse_leaking_columns
 from kd.study.replicate import Replicate
@@ -94,6 +96,24 @@ def test_teachers_keep_every_bit_and_are_absent_from_the_students_checkpoint(sma
     trainer.save_checkpoint(tmp_path / "student.ckpt")
     saved = torch.load(tmp_path / "student.ckpt", weights_only=True)
     assert set(saved["state_dict"]) == {f"model.{key}" for key in module.model.state_dict()}
+
+
+def test_student_started_from_its_teachers_begins_as_their_product(small_study, setting_of) -> None:
+    def trained(**student: Any) -> dict[str, RunRecord]:
+        study = small_study()
+        study.nodes["student"] = replace(study.nodes["student"], init={"m0": "one", "m1": "two"}, **student)
+        study.edges = {} if student.get("steps") == 0 else study.edges
+        return train_graph(study, setting_of(study))
+
+    records = trained(steps=0)
+    networks = {name: load_package(package_folder(record)) for name, record in records.items()}
+    batch = setting_of(small_study()).rows(torch.arange(9), torch.ones(400, 2, dtype=torch.bool))
+    each = [networks[name](batch.inputs, batch.present[:, [i]]).logits for i, name in enumerate(("one", "two"))]
+    both = networks["student"](batch.inputs, batch.present).logits
+    torch.testing.assert_close(both, sum(each), atol=1e-5, rtol=0)
+    assert set(records["student"].parents) == {"one", "two"}
+    assert not any("scaler" in key for key in rows_seen(records["student"]))
+    assert trained()["student"].id != records["student"].id
 
 
 def test_cached_teacher_answers_as_the_live_one(small_study, setting_of) -> None:
