@@ -6,17 +6,13 @@ a config needs no package at all.
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kd.errors import ConfigError, DataError, KDError
-from kd.registry import Entry, Registry, signature_faults, suggest
+from kd.importing import import_factory, placed
+from kd.registry import Entry, Registry, signature_faults
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -72,7 +68,7 @@ class Sources(Registry):
         try:
             found = signature_faults(factory, arguments, where)
         except NameError as error:  # a type that its module imports for type checkers only
-            return [f"{where}.{IMPORT}: the type hints of {_called(part)} cannot be read; {_told(error)}"]
+            return [f"{where}.{IMPORT}: the type hints of {_called(part)} cannot be read; {placed(error)}"]
         if part.get("name") in self._nested:
             check = Entry(self._nested[part["name"]], "", "").load()
             found += [fault for fault in check(arguments, where) if fault not in found]
@@ -97,41 +93,10 @@ class Sources(Registry):
 
     def _factory(self, part: Mapping[str, Any], where: str) -> Callable[..., Any]:
         if IMPORT in part:
-            return imported(part[IMPORT], f"{where}.{IMPORT}")
+            return import_factory(part[IMPORT], f"{where}.{IMPORT}")
         if part["name"] in self._entries:
             return self[part["name"]].load()
-        return imported(self[part["name"]].factory, f"{where}.name: {part['name']}")
-
-
-def imported(path: Any, where: str) -> Callable[..., Any]:
-    """Import a factory written `package.module:factory`; the working directory is searched after all else.
-
-    Args:
-        path: as written.
-        where: the setting, for faults.
-
-    Raises:
-        ConfigError: there is none of this name, it cannot be imported, or its arguments have no names.
-    """
-    if not isinstance(path, str) or path.count(":") != 1 or not all(path.split(":")):
-        raise ConfigError(f"{where}: expected package.module:factory, got {path!r}")
-    module_name, _, name = path.partition(":")
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())  # last, so that no file there takes the place of an installed module
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a module of somebody else's may raise anything
-        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
-        fix = "start in the folder that holds it, or install it" if missing else _told(error)
-        raise ConfigError(f"{where}: cannot import {module_name}; {fix}") from None
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise ConfigError(f"{where}: {module_name} has no function {name!r}; {suggest(name, own)}")
-    others = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    if others:
-        raise ConfigError(f"{where}: {name}: write its arguments after a star, def {name}(*, {', '.join(others)})")
-    return factory
+        return import_factory(self[part["name"]].factory, f"{where}.name: {part['name']}")
 
 
 def _built(factory: Callable[..., Any], arguments: Mapping[str, Any], called: str) -> Source:
@@ -143,17 +108,10 @@ def _built(factory: Callable[..., Any], arguments: Mapping[str, Any], called: st
     except KDError:
         raise
     except Exception as error:  # whatever it raises, its user gets one line; Python shows the cause
-        raise DataError(f"{called} failed: {_told(error)}") from error
+        raise DataError(f"{called} failed: {placed(error)}") from error
     if not isinstance(found, Source):
         raise ConfigError(f"{called} returned {type(found).__name__}; it must return a kd.data.Source")
     return found.validate()
-
-
-def _told(error: Exception) -> str:
-    """Return an exception in one line, with the place it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}{place}"
 
 
 def _called(part: Mapping[str, Any]) -> str:

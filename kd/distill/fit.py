@@ -34,7 +34,7 @@ from kd.distill.setting import validation
 from kd.distill.teachers import Frozen, cache, state_digest
 from kd.distill.trainer import make_trainer, quiet
 from kd.errors import ConfigError
-from kd.models.importing import in_words
+from kd.importing import in_words
 from kd.models.network import Network
 from kd.models.package import load_package, save_package
 from kd.models.start import start_from

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger
 
 from kd.distill import LOGGERS
 from kd.errors import ConfigError
-from kd.models.importing import argument_faults, in_words
+from kd.importing import argument_faults, in_words
 from kd.record import runs_root
 from kd.registry import suggest
 

@@ -14,7 +14,7 @@ from pytorch_lightning import callbacks as lightning_callbacks
 from kd.distill.loggers import logger_faults
 from kd.distill.module import PRECISIONS, SCORE
 from kd.errors import ConfigError
-from kd.models.importing import argument_faults, import_digest, import_object, in_words
+from kd.importing import argument_faults, import_class, import_digest, in_words
 from kd.record import runs_root
 from kd.registry import fits, keywords, spell, suggest
 
@@ -114,7 +114,7 @@ def _callback(part: Any, where: str) -> tuple[Any, dict[str, Any]]:
         raise ConfigError(f"{where}: expected {{name: EarlyStopping, ...}} or {{import: module:Class}}, got {part!r}")
     arguments = {key: value for key, value in part.items() if key not in ("name", "import")}
     if "import" in part:
-        return import_object(part["import"], pl.Callback, f"{where}.import"), arguments
+        return import_class(part["import"], pl.Callback, f"{where}.import"), arguments
     known = [name for name in lightning_callbacks.__all__ if name != "Callback"]
     if part["name"] not in known:
         raise ConfigError(f"{where}.name: unknown callback {part['name']!r}; {suggest(str(part['name']), known)}")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kd.errors import ConfigError
+from kd.importing import argument_faults, import_class, import_digest, in_words
 from kd.models.adapted import Adapter, Take, take_faults
 from kd.models.checkpoint import load_weights
-from kd.models.importing import argument_faults, import_digest, import_object, in_words
 from kd.models.network import Network, as_output
 from kd.record import file_digest
 from kd.registry import suggest
@@ -101,7 +101,7 @@ def spec_faults(spec: Mapping[str, Any], sees: Sequence[str], where: str = "") -
     """Return every fault of a model with `import` that can be told without building it."""
     dot = f"{where}." if where else ""
     try:
-        factory = import_object(spec["import"], nn.Module, f"{dot}import")
+        factory = import_class(spec["import"], nn.Module, f"{dot}import")
     except ConfigError as error:
         return error.faults
     found = argument_faults(factory, {k: v for k, v in spec.items() if k not in OWN_KEYS}, where)
@@ -130,7 +130,7 @@ def _anything(**arguments: Any) -> None:
 
 
 def _built(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    factory = import_object(name, nn.Module)
+    factory = import_class(name, nn.Module)
     try:
         network = factory(**arguments)
     except Exception as error:  # whatever the user's class raises

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kd.errors import KDError, RecordError
+from kd.importing import in_words
 from kd.models.classifier import Classifier
 from kd.models.imported import Imported
-from kd.models.importing import in_words
 from kd.models.network import Network
 from kd.pretrained import hub_answers
 from kd.processors import Processor, load_processor

@@ -19,7 +19,7 @@ from kd.distill.graph import part_faults
 from kd.distill.teachers import Frozen, state_digest
 from kd.distill.trial import try_node
 from kd.errors import ConfigError
-from kd.models.importing import import_object
+from kd.importing import import_class
 from kd.models.package import load_package
 
 from .conftest import PICTURES, WORDS, study_of
@@ -85,9 +85,9 @@ def test_init_with_zero_steps_is_the_network_it_starts_from(models, setting) -> 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"import": "own_models.Pictures"}, "model.import: expected 'package.module:Class'"),
+        ({"import": "own_models.Pictures"}, "model.import: expected package.module:Class"),
         ({"import": "own_modles:Pictures"}, "model.import: no module 'own_modles' in "),
-        ({"import": "own_models:Picture"}, "model.import: own_models has no 'Picture'; did you mean 'Pictures'"),
+        ({"import": "own_models:Picture"}, "model.import: own_models has no Class 'Picture'; did you mean 'Pictures'"),
         ({"import": "collections:OrderedDict"}, "model.import: collections:OrderedDict is no Module"),
         ({"import": "syntax_fault:Net"}, "model.import: syntax_fault cannot be imported (SyntaxError"),
         ({"import": "lacking:Net"}, "model.import: lacking cannot be imported (ModuleNotFoundError: No module named"),
@@ -161,7 +161,7 @@ def test_the_working_directory_is_searched_as_python_m_does(tmp_path, monkeypatc
     (tmp_path / "net_found_here.py").write_text("from torch import nn\n\n\nclass Net(nn.Linear):\n    pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    assert import_object("net_found_here:Net", torch.nn.Module).__name__ == "Net"
+    assert import_class("net_found_here:Net", torch.nn.Module).__name__ == "Net"
 
 
 def test_zero_steps_need_given_weights_and_teach_no_student() -> None:
