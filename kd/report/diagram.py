@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH, HEIGHT, GAP, STEP, MARGIN = 200, 62, 210, 84, 8
+WIDTH, HEIGHT, GAP, STEP, MARGIN = 216, 62, 210, 84, 8
 LONELY = 56
 """Distance from the last column to the nodes without edges."""
 SPOTS = (0.32, 0.26, 0.38, 0.44, 0.5, 0.56, 0.62, 0.68)
@@ -22,7 +22,7 @@ def graph_picture(graph: Mapping[str, Any]) -> str:
     """Draw nodes and edges as SVG; nodes without edges stand to the right of the others.
 
     Args:
-        graph: `nodes` name -> {sees, rows, drop, kind}; `edges` name -> {teacher, student, loss, weight, view}.
+        graph: `nodes` name -> {sees, rows, drop, kind, start}; `edges` name -> {teacher, student, loss, weight, view}.
     """
     nodes = graph.get("nodes", {})
     edges = {name: e for name, e in graph.get("edges", {}).items() if e["teacher"] in nodes and e["student"] in nodes}
@@ -52,7 +52,7 @@ def place_nodes(nodes: Mapping[str, Any], edges: Mapping[str, Any]) -> dict[str,
 
     >>> edge = {"teacher": "a", "student": "s"}
     >>> place_nodes({"a": {}, "s": {}, "alone": {}}, {"e": edge})
-    {'s': (418, 8.0), 'a': (8, 8.0), 'alone': (674, 8)}
+    {'s': (434, 8.0), 'a': (8, 8.0), 'alone': (706, 8)}
     """
     pairs = [(e["teacher"], e["student"]) for e in edges.values() if e["teacher"] != e["student"]]
     columns = _columns(nodes, pairs)
@@ -91,16 +91,18 @@ def _box(name: str, node: Mapping[str, Any], place: tuple[float, float]) -> str:
     x, y = place
     kind = str(node.get("kind", "baseline"))
     sees = f"{kind}, sees {', '.join(map(str, node['sees']))}" if node.get("sees") else kind
+    start = f"started from {', '.join(node['start'])}" if node.get("start") else ""
     rows = f"{node['rows']} rows" if node.get("rows") else ""
     drop = f"drop {node['drop']}" if node.get("drop") else ""
-    details = " · ".join(part for part in (rows, drop) if part)
+    details = " · ".join(part for part in ("started" if start else "", rows, drop) if part)
+    told = "; ".join(part for part in (sees, rows, drop, start) if part)
     return (
-        f"<g><title>{escape(f'{name}: {sees}; {details}')}</title>"
+        f"<g><title>{escape(f'{name}: {told}')}</title>"
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{FILLS.get(kind, "#f3f3f3")}" '
         f'stroke="{LINES.get(kind, "#8a8a8a")}"/>'
         f'<text x="{x + 10}" y="{y + 20}" font-weight="600" fill="#1a1a1a">{_fit(name, 22)}</text>'
         f'<text x="{x + 10}" y="{y + 37}" font-size="12" fill="#333">{_fit(sees, 28)}</text>'
-        f'<text x="{x + 10}" y="{y + 53}" font-size="12" fill="#333">{_fit(details, 28)}</text></g>'
+        f'<text x="{x + 10}" y="{y + 53}" font-size="12" fill="#333">{_fit(details, 34)}</text></g>'
     )
 
 

@@ -105,11 +105,13 @@ def describe_graph(study: Study) -> dict[str, Any]:
     """Return the graph as the report draws it."""
     teachers = {edge.teacher for edge in study.edges.values() if edge.teacher != edge.student}
     students = {edge.student for edge in study.edges.values()}
-    nodes = {}
+    nodes: dict[str, dict[str, Any]] = {}
     for name in order(study):
         node = study.nodes[name]
         kind = "student" if name in students else "teacher" if name in teachers else "baseline"
         nodes[name] = {"sees": node.sees, "rows": node.rows, "drop": node.drop, "kind": kind}
+        if node.init is not None:
+            nodes[name]["start"] = sorted(node.origins)
     for name, baseline in study.baselines.items():
         nodes[name] = {"sees": baseline.sees, "rows": baseline.rows, "drop": 0.0, "kind": "baseline"}
     for name, ensemble in study.ensembles.items():

@@ -144,3 +144,10 @@ def test_the_report_never_imports_torch():
 def test_the_package_is_light():
     code = "import sys, kd.report; sys.exit(bool({'matplotlib', 'pandas', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_picture_tells_which_nodes_a_student_starts_from() -> None:
+    node = {"sees": ["a", "b"], "rows": "any", "drop": 0.3, "kind": "student", "start": ["one", "two"]}
+    picture = graph_picture({"nodes": {"student": node}})
+    assert "started from one, two" in picture
+    assert "started · any rows · drop 0.3" in picture
