@@ -30,7 +30,10 @@ def noise(seed: int, *path: object) -> Iterator[None]:
     """Run a block under its own global random state and restore the caller's afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive(seed, *path))
+        # Not torch.manual_seed, which without a GPU keeps a formatted traceback of every call for the day one starts.
+        torch.default_generator.manual_seed(derive(seed, *path))
+        if devices:
+            torch.cuda.manual_seed(derive(seed, *path))
         yield
 
 

@@ -14,6 +14,7 @@ from kd.distill import OPTIMIZERS, SCHEDULES
 from kd.distill.augment import Augmentation
 from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, distillation_loss, total
+from kd.distill.optimisation import fused
 from kd.distill.teachers import Cached
 from kd.distill.view import drop, eligible, pattern, row_draws, subsets
 from kd.errors import ConfigError
@@ -93,6 +94,8 @@ class Distiller(pl.LightningModule):
         self.optimizer_part = dict(optimizer or {"name": "adam"})
         self.schedule_part = dict(schedule or {"name": "constant"})
         self._validation: list[tuple[Tensor, Tensor]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._rows = 0
 
     def setup(self, stage: str) -> None:
         """Learn from the trainer what only it knows: the labels of its data, its processes, what it cannot do."""
@@ -125,7 +128,7 @@ class Distiller(pl.LightningModule):
             terms = distillation_loss(
                 student,
                 self._teach(batch),
-                dict(self.edges.items()),  # type: ignore[arg-type]
+                dict(self.edges.items()),
                 batch,
                 self.task,
                 counted=self._counted(batch),
@@ -136,11 +139,21 @@ class Distiller(pl.LightningModule):
             raise ConfigError(
                 f"training: the loss is {loss.item()} at step {step}; lower optimizer.lr or look for huge values"
             )
-        logged = {f"train/{name}": value for name, value in terms.items()} if len(terms) > 1 else {}
-        self.log_dict(
-            {"train_loss": loss, **logged}, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True
-        )
+        self._note(loss, terms, len(batch))
         return self._shared(loss, len(batch))
+
+    def _note(self, loss: Tensor, terms: Mapping[str, Tensor], rows: int) -> None:
+        """Log the epoch's means with its last batch: logging each batch takes as long as training a small network."""
+        named = {"train_loss": loss} | (
+            {f"train/{name}": term for name, term in terms.items()} if len(terms) > 1 else {}
+        )
+        for name, value in named.items():
+            self._sums[name] = self._sums.get(name, 0.0) + rows * value.detach()
+        self._rows += rows
+        if getattr(self._trainer, "is_last_batch", False):
+            means = {name: value / self._rows for name, value in self._sums.items()}
+            self.log_dict(means, on_step=False, on_epoch=True, batch_size=self._rows, sync_dist=True)
+            self._sums, self._rows = {}, 0
 
     def _shared(self, loss: Tensor, rows: int) -> Tensor:
         """Weigh a process's mean by its rows: processes are averaged, and the last batch may not divide evenly."""
@@ -200,7 +213,7 @@ class Distiller(pl.LightningModule):
         self.log_dict({SCORE: score, "validation_loss": loss}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.model, list(self.edges.parameters()), self.rates)
+        groups = fused(parameter_groups(self.model, list(self.edges.parameters()), self.rates))
         optimizer = OPTIMIZERS.build(self.optimizer_part, groups)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)
