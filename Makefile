@@ -38,10 +38,10 @@ types: environment  ## mypy on the package
 rooms: environment  ## imports point down the list of rooms only
 	@$(BIN)/lint-imports --config setup.cfg
 
-bench: environment  ## time what scripts/bench_*.py measure
+bench: environment  ## time what scripts/bench_*.py measure (BENCH=--quick: under a minute each, writes nothing)
 	@set -e; found=0; \
 	for script in scripts/bench_*.py; do \
-	    if [ -e "$$script" ]; then found=1; echo "$$script"; $(PINNED) $(PYTHON) "$$script"; fi; \
+	    if [ -e "$$script" ]; then found=1; echo "$$script"; $(PINNED) $(PYTHON) "$$script" $(BENCH); fi; \
 	done; \
 	if [ $$found = 0 ]; then echo "no scripts/bench_*.py to run" >&2; fi
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kd.data.source import Source as Source
     from kd.distill.loss import Edge as Edge
     from kd.distill.module import Distiller as Distiller
+    from kd.distill.replicas import Replicas as Replicas
     from kd.models.adapted import adapt as adapt
     from kd.models.classifier import Classifier as Classifier
     from kd.models.imported import Imported as Imported
@@ -37,6 +38,7 @@ _EXPORTS = {
     "KL": "kd.objectives.response",
     "Modality": "kd.types",
     "Output": "kd.types",
+    "Replicas": "kd.distill.replicas",
     "Source": "kd.data.source",
     "adapt": "kd.models.adapted",
     "classifier": "kd.networks",

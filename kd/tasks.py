@@ -61,6 +61,10 @@ class Task:
         """Return the primary metric alone, the one that validation maximises."""
         raise NotImplementedError
 
+    def scores(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the primary metric of each of R networks, [R], from logits [R, N, C] and the rows' labels."""
+        return torch.tensor([self.score(each, label) for each in logits])
+
     def metrics(self, logits: Tensor, label: Tensor) -> dict[str, float]:
         """Return every metric of the task by name, from logits [N, C] and labels."""
         collection = self._metrics(len(label))
@@ -87,13 +91,20 @@ class Multiclass(Task):
     name, primary = "multiclass", "accuracy"
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(logits, label, weight=self._weight(logits.device), reduction="none")
+        # Rows as places of one sample, so that classes come first: see `kl_divergence` in kd/objectives/response.py.
+        places, wanted = logits.movedim(-1, 0).unsqueeze(0), label.unsqueeze(0)
+        return F.cross_entropy(places, wanted, weight=self._weight(logits.device), reduction="none").squeeze(0)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=-1)
 
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(multiclass_accuracy(logits, label, num_classes=self.outputs, average="micro"))
+
+    def scores(self, logits: Tensor, label: Tensor) -> Tensor:
+        # Without a loop, which would take as long as the training of small networks. NaN is no right answer.
+        right = (logits.argmax(dim=-1) == label) & logits.isfinite().all(dim=-1)
+        return right.to(torch.float32).mean(dim=-1)
 
     def _metrics(self, rows: int) -> MetricCollection:
         classes = self.outputs

@@ -173,7 +173,7 @@ def test_two_processes_of_16_give_the_student_of_one_of_32(tmp_path, monkeypatch
 
 
 def test_python_in_the_page_about_lightning_runs(tmp_path, monkeypatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
     monkeypatch.chdir(tmp_path)
     exec(compile(code, PAGE.name, "exec"), {})
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()

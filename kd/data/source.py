@@ -134,9 +134,11 @@ class Source:
             present: bool [B, M], what these rows may show.
         """
         return Batch(
-            inputs={k: v.take(rows) if isinstance(v, Column) else v[rows] for k, v in self.inputs.items()},
+            inputs={
+                k: v.take(rows) if isinstance(v, Column) else v.index_select(0, rows) for k, v in self.inputs.items()
+            },
             present=present,
-            label=self.label[rows],
+            label=self.label.index_select(0, rows),
             labelled=torch.ones(len(rows), dtype=torch.bool),
             index=rows,
         )

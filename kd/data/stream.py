@@ -66,6 +66,11 @@ class StepBatches(GlobalBatches):
         return self.steps
 
     def __iter__(self) -> Iterator[Tensor]:
+        for batch in self.round():
+            yield shared(batch)
+
+    def round(self) -> Tensor:
+        """Return the rows of this epoch's steps, int64 [steps, rows of a batch of all processes]."""
         size = self.batch_size * processes()[1]
         first = self.epoch * self.steps * size
         positions = torch.arange(first, first + self.steps * size)
@@ -73,8 +78,7 @@ class StepBatches(GlobalBatches):
         passes = {int(p): self._order(int(p)) for p in torch.unique(positions // rows)}
         table = torch.stack([passes[p] for p in sorted(passes)])
         picked = table[positions // rows - min(passes), positions % rows]
-        for batch in self.ids[picked].split(size):
-            yield shared(batch)
+        return self.ids[picked].view(self.steps, size)
 
     def _order(self, number: int) -> Tensor:
         return torch.randperm(len(self.ids), generator=generator(self.seed, "order", number))

@@ -8,7 +8,7 @@ for M = 2; any number of teachers here).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +72,13 @@ class Edge(nn.Module):
 def distillation_loss(
     student: Output,
     teachers: Mapping[str, Output],
-    edges: Mapping[str, Edge],
+    edges: Mapping[str, Any],
     batch: Batch,
     task: Task,
     *,
     counted: Tensor,
-    supervised: float = 1.0,
+    supervised: float | Tensor = 1.0,
+    replicas: int = 1,
 ) -> dict[str, Tensor]:
     """Return each term of the loss, summed over its rows and divided by the rows of the batch.
 
@@ -88,21 +89,22 @@ def distillation_loss(
         batch: as the source gave it, before any modality was dropped.
         task: supervised loss.
         counted: bool [B], rows the student may learn from.
-        supervised: weight of the labels' loss.
+        supervised: weight of the labels' loss, one for all or one per row.
+        replicas: R, how many students' batches lie one after the other in this one.
 
     Returns:
-        scalars `supervised` and `edge/<name>`; their sum is the loss.
+        `supervised` and `edge/<name>`, scalars or, with several replicas, [R]; their sum is the loss.
     """
-    rows = len(batch)
     # Losses are computed in float32 at least, whatever the precision of the network.
     logits = student.logits.to(torch.promote_types(student.logits.dtype, torch.float32))
-    labels = task.loss(logits, batch.label, batch.labelled & counted)
-    terms = {"supervised": supervised * labels.sum() / rows}
+    terms = {"supervised": supervised * task.loss(logits, batch.label, batch.labelled & counted)}
     for name, edge in edges.items():
-        terms[f"edge/{name}"] = edge.loss(student, teachers[name], batch, counted).sum() / rows
-    return terms
+        terms[f"edge/{name}"] = edge.loss(student, teachers[name], batch, counted)
+    if replicas == 1:
+        return {name: each.sum() / len(batch) for name, each in terms.items()}
+    return {name: each.view(replicas, -1).sum(dim=1) * (replicas / len(batch)) for name, each in terms.items()}
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
     """Return the sum of the terms in the order of their names, so that YAML order changes no bit."""
-    return torch.stack([terms[name] for name in sorted(terms)]).sum()
+    return torch.stack([terms[name] for name in sorted(terms)]).sum(dim=0)

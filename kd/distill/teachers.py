@@ -68,6 +68,11 @@ class Cached(nn.Module):
         self._held = [logits]
         self.sees = list(sees)
 
+    @property
+    def logits(self) -> Tensor:
+        """[N, C], by row of the source."""
+        return self._held[0]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Cached:
         self._held = [fn(self._held[0])]
         return self

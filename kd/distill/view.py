@@ -23,14 +23,14 @@ def pattern(modalities: Sequence[str], subset: Sequence[str]) -> Tensor:
     return torch.tensor([name in subset for name in modalities])
 
 
-def drop(present: Tensor, probability: float, draws: Tensor) -> Tensor:
+def drop(present: Tensor, probability: float | Tensor, draws: Tensor) -> Tensor:
     """Hide each available modality with a probability, one always stays (modality dropout).
 
     The survivor of a row that would lose everything is uniform over what the row had; rows with nothing stay so.
 
     Args:
         present: bool [B, M].
-        probability: in [0, 1).
+        probability: in [0, 1), one for all or one per row [B, 1].
         draws: uniform in [0, 1), [B, 2 M]: what is hidden, and who survives.
 
     Returns:
@@ -43,14 +43,14 @@ def drop(present: Tensor, probability: float, draws: Tensor) -> Tensor:
     return torch.where(kept.any(dim=1, keepdim=True), kept, saved)
 
 
-def row_draws(seed: int, index: Tensor, columns: int) -> Tensor:
+def row_draws(seed: int | Tensor, index: Tensor, columns: int) -> Tensor:
     """Return draws uniform in [0, 1), float32 [B, columns]: functions of (seed, row) alone.
 
     So a row is hidden in the same way in whatever batch, micro-batch or process it stands. SplitMix64 as a hash of the
     counter `row * columns + column` (Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195).
 
     Args:
-        seed: of this step.
+        seed: of this step, one for all or one per row [B, 1].
         index: int64 [B], the rows.
         columns: draws per row.
     """

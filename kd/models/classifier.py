@@ -73,17 +73,22 @@ class Classifier(Network):
         for column, (name, encoder) in enumerate(self.encoders.items()):
             tokens[name], keep[name] = self._encode(encoder, inputs[name], present[:, column])
         feature = self.fusion(tokens, keep, present)
-        parts = self.fusion.parts(tokens, keep) if self._same_width(tokens) else None
+        parts = self.fusion.parts(tokens, keep) if self.shows_parts and self._same_width(tokens) else None
         return Output(logits=self.head(feature), feature=feature, parts=parts)
 
     def _encode(self, encoder: nn.Module, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens [B, T, D] and keep [B, T], zeros and False in rows that lack the modality."""
-        if self.skip_absent and encoder.costly and bool(seen.any()) and not bool(seen.all()):
+        """Return tokens [B, T, D] and keep [B, T], zeros and False in rows that lack the modality and for padding."""
+        if self.skip_absent and bool(seen.all()):
+            encoded, kept = encoder(x)
+            return (encoded if bool(kept.all()) else torch.where(kept.unsqueeze(-1), encoded, 0.0)), kept
+        if self.skip_absent and encoder.costly and bool(seen.any()):
             shown, kept = encoder(x[seen])
+            shown = torch.where(kept.unsqueeze(-1), shown, 0.0)
             tokens = shown.new_zeros(len(x), *shown.shape[1:]).index_put((seen.nonzero()[:, 0],), shown)
             return tokens, kept.new_zeros(len(x), kept.shape[1]).index_put((seen.nonzero()[:, 0],), kept)
         encoded, kept = encoder(torch.where(seen.view(-1, *[1] * (x.dim() - 1)), x, 0))
-        return torch.where(seen.view(-1, 1, 1), encoded, 0.0), kept & seen.unsqueeze(-1)
+        kept = kept & seen.unsqueeze(-1)
+        return torch.where(kept.unsqueeze(-1), encoded, 0.0), kept
 
     @staticmethod
     def _same_width(tokens: Mapping[str, Tensor]) -> bool:

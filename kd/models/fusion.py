@@ -1,6 +1,6 @@
 """Fusions: tokens and keep by modality, present [B, M] -> one representation [B, width].
 
-Tokens of an absent modality arrive as zeros with keep False; no fusion may read anything else from it. All are free of
+Tokens of an absent modality, and those that stand for nothing, arrive as zeros with keep False. All are free of
 data-dependent branches, so they export and run under vmap. Empty rows (nothing present) give a finite constant.
 """
 
@@ -18,6 +18,11 @@ def pool(tokens: Tensor, keep: Tensor) -> Tensor:
     return (tokens * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
 
+def pool_zeroed(tokens: Tensor, keep: Tensor) -> Tensor:
+    """Return the same as `pool` where tokens that are not kept are zeros, as fusions get them."""
+    return tokens[:, 0] if tokens.shape[1] == 1 else tokens.sum(dim=1) / keep.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 class Fusion(nn.Module):
     """Base of all fusions; `width` is the size of what `forward` returns."""
 
@@ -31,7 +36,7 @@ class Fusion(nn.Module):
     @staticmethod
     def parts(tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> Tensor:
         """Return one representation per modality [B, M, D], zeros where absent."""
-        return torch.stack([pool(tokens[name], keep[name]) for name in tokens], dim=1)
+        return torch.stack([pool_zeroed(tokens[name], keep[name]) for name in tokens], dim=1)
 
 
 class Concat(Fusion):
@@ -47,7 +52,7 @@ class Concat(Fusion):
         self.width = modalities * width
 
     def forward(self, tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        return torch.cat([pool(tokens[name], keep[name]) for name in tokens], dim=-1)
+        return torch.cat([pool_zeroed(tokens[name], keep[name]) for name in tokens], dim=-1)
 
 
 class Mean(Fusion):
@@ -118,11 +123,13 @@ class Attention(Fusion):
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        embedded = [tokens[name] + self.embedding.weight[i] for i, name in enumerate(tokens)]
+        # Every layer is called on rows, also where all rows are alike, so that a stack of networks can hold its own.
+        number = torch.zeros_like(present[:, :1], dtype=torch.int64)  # [B, 1]
+        embedded = [tokens[name] + self.embedding(number + i) for i, name in enumerate(tokens)]
         sequence = torch.cat(embedded, dim=1)  # [B, L, D]
         kept = torch.cat([keep[name] for name in tokens], dim=1)  # [B, L]
         batch, length, _ = sequence.shape
-        query = self.query(sequence.new_ones(1)).view(1, self.heads, 1, -1)
+        query = self.query(torch.ones_like(sequence[:, 0, :1])).view(batch, self.heads, 1, -1)
         key = self.key(sequence).view(batch, length, self.heads, -1).transpose(1, 2)  # [B, H, L, D/H]
         value = self.value(sequence).view(batch, length, self.heads, -1).transpose(1, 2)
         score = (query * key).sum(dim=-1) / key.shape[-1] ** 0.5  # [B, H, L]

@@ -26,6 +26,7 @@ class Network(nn.Module):
         processors: modality -> what turns its raw values into tensors.
         class_names: one per logit, where they have names.
         skip_absent: do not compute encoders of absent rows; for one process, and never while exporting.
+        shows_parts: give `Output.parts`, where the network has them.
     """
 
     spec: dict[str, Any]
@@ -44,6 +45,7 @@ class Network(nn.Module):
         self.processors: dict[str, Processor] = {}
         self.class_names: list[str] = []
         self.skip_absent = False
+        self.shows_parts = True
 
     @property
     def scaled(self) -> list[str]:

@@ -1,0 +1,69 @@
+"""For every replica of a stack, the weights with its best validation score; who stops improving, stops costing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from kd.distill.replicas import Replicas
+
+
+class KeepBestEach(pl.Callback):
+    """Hold, for every replica, the weights with its best validation score; ties go to the later round.
+
+    With a patience, a replica that has not improved for so many looks stops and costs nothing from then on; so does one
+    whose loss is no number.
+
+    Args:
+        replicas: R, of the stack as it was made.
+        select: `last` keeps the final weights.
+        patience: looks at the validation rows; None trains every replica to the end.
+    """
+
+    def __init__(self, replicas: int, select: str, patience: int | None = None) -> None:
+        self.select, self.patience = select, patience
+        self.score = torch.full((replicas,), -torch.inf)
+        self.round = torch.zeros(replicas, dtype=torch.int64)
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Replicas)
+        alive, scores = pl_module.fold.alive, pl_module.scores
+        # A replica without a usable score (NaN) keeps what it had.
+        better = torch.ones_like(scores, dtype=torch.bool) if self.select == "last" else scores >= self.score[alive]
+        chosen = alive[better]
+        self.score[chosen], self.round[chosen] = scores[better], trainer.current_epoch
+        for name, value in pl_module.model.each().items():
+            if name not in self.weights:
+                self.weights[name] = value.detach().clone()
+            self.weights[name][chosen] = value.detach()[better]
+        self._stop_some(trainer, pl_module)
+
+    def _stop_some(self, trainer: pl.Trainer, replicas: Replicas) -> None:
+        alive = replicas.fold.alive
+        going = torch.tensor([int(r) not in replicas.failed for r in alive])
+        if self.patience is not None:
+            going &= trainer.current_epoch - self.round[alive] < self.patience
+        if not bool(going.any()):
+            trainer.should_stop = True
+        elif not bool(going.all()):
+            replicas.narrow(going.nonzero().flatten())
+
+    def state_of(self, replica: int, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a replica's best weights as the ordinary network stores them.
+
+        Args:
+            replica: of the stack as it was made.
+            shared: what all replicas have in common.
+        """
+        return {name: value[replica].clone() for name, value in self.weights.items()} | dict(shared)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score, "round": self.round, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.score, self.round, self.weights = state_dict["score"], state_dict["round"], state_dict["weights"]

@@ -1,0 +1,232 @@
+"""Many trainings of one form as one: the LightningModule that takes a step for R students at once.
+
+Each replica keeps what it would have alone: initial weights, order of rows, availability, dropped modalities, teachers,
+the weights of its losses, temperature, learning rate and weight decay. Only dropout's noise is drawn for the stack as a
+whole. A replica whose loss is not finite stops counting and touches no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+
+from kd.distill import SCHEDULES
+from kd.distill.branches import frozen, parameter_groups
+from kd.distill.loss import distillation_loss, total
+from kd.distill.memory import keep_freed_memory
+from kd.distill.module import Distiller
+from kd.distill.optimisation import fused
+from kd.distill.rates import stacked_optimizer
+from kd.distill.stack import StackedEdge
+from kd.distill.view import drop, eligible, pattern, row_draws, subsets
+from kd.errors import ConfigError
+from kd.models.network import as_output
+from kd.models.stacked import Stacked, narrow_state
+from kd.seeding import derive, generator
+from kd.types import Batch, Output
+
+ALIKE = ("sees", "rows", "select", "rates", "schedule_part")
+"""What all replicas of a stack share; everything else may differ."""
+
+
+class Replicas(pl.LightningModule):
+    """Train R students of one form in one fit, each as it would be trained alone.
+
+    Args:
+        students: built, one per replica; of one form, with edges of the same names.
+        seed: of the noise that dropout adds to all of them.
+        clip: largest norm of a replica's gradient; None leaves it.
+
+    Raises:
+        ConfigError: they cannot be stacked; with the field in which they differ.
+    """
+
+    def __init__(self, students: Sequence[Distiller], *, seed: int = 0, clip: float | None = None) -> None:
+        super().__init__()
+        first = students[0]
+        _refuse_unlike(students)
+        self.automatic_optimization = False
+        self.model = Stacked([student.model for student in students])
+        self.fold = self.model.fold
+        self.edges = nn.ModuleDict(
+            {n: StackedEdge([student.edges[n] for student in students], self.fold) for n in first.edges}  # type: ignore[misc]
+        )
+        self.sees, self.rows, self.select, self.task = first.sees, first.rows, first.select, first.task
+        self.seed, self.clip = seed, clip
+        self.seeds = [student.seed for student in students]
+        self.drop = torch.tensor([student.drop for student in students])
+        self.supervised = torch.tensor([student.supervised for student in students])
+        self.augment = [student.augment for student in students]
+        self.rates, self.schedule_part = first.rates, first.schedule_part
+        self.optimizer_parts = [student.optimizer_part for student in students]
+        self.failed: dict[int, int] = {}
+        """Replica -> step at which its loss was no number."""
+        self.scores = torch.empty(0)
+        """[R], of those that are left, after each look at the validation rows."""
+        self._answers: list[tuple[Tensor, Tensor]] = []
+        self._still: list[nn.Module] = []
+
+    @property
+    def replicas(self) -> int:
+        """How many are left."""
+        return self.fold.replicas
+
+    def setup(self, stage: str) -> None:
+        """Freeze what a learning rate of 0 freezes, and refuse what would act on all replicas as if they were one."""
+        _refuse_whole_stack(self.trainer)
+        keep_freed_memory()
+        self._still = frozen(self.model.network, self.rates)
+
+    def on_train_start(self) -> None:
+        for module in self._still:
+            module.eval()
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        optimizer, step = self.optimizers(), self.global_step
+        batch = self._augmented(batch, step)
+        self.fold.generator.manual_seed(derive(self.seed, "noise", step))
+        each = total(self._terms(batch, step))
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        # No replica's parameters enter another's loss: the gradient of the sum is each one's own.
+        self.manual_backward(each.sum())
+        if self.clip is not None:
+            clip_each(list(self.parameters()), self.clip)
+        optimizer.step()  # type: ignore[union-attr]
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        self._note_failures(each.detach(), step)
+
+    def _terms(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        seen = self._dropped(batch.select(self.sees), step)
+        student = as_output(self.model(seen.inputs, seen.present))
+        order = list(batch.inputs)
+        return distillation_loss(
+            student,
+            {name: self._answer(edge, batch) for name, edge in self.edges.items()},  # type: ignore[arg-type]
+            dict(self.edges.items()),
+            batch,
+            self.task,
+            counted=eligible(batch.present, self.rows, [order.index(name) for name in self.sees]),
+            supervised=self.fold.spread(self.supervised, len(batch)),
+            replicas=self.replicas,
+        )
+
+    def _answer(self, edge: StackedEdge, batch: Batch) -> Output:
+        if edge.teacher is not None:
+            answer: Output = edge.teacher(batch)
+            return answer
+        seen = batch.select(self.sees)
+        with torch.no_grad():
+            return as_output(self.model(seen.inputs, seen.present)).detach()
+
+    def _dropped(self, seen: Batch, step: int) -> Batch:
+        if not bool(self.drop.any()):
+            return seen
+        seeds = torch.tensor([derive(seed, "drop", step) for seed in self.seeds], device=seen.index.device)
+        draws = row_draws(self.fold.spread(seeds, len(seen)).unsqueeze(1), seen.index, 2 * len(self.sees))
+        return seen.with_present(drop(seen.present, self.fold.spread(self.drop, len(seen)).unsqueeze(1), draws))
+
+    def _augmented(self, batch: Batch, step: int) -> Batch:
+        inputs = dict(batch.inputs)
+        for name in {name for augment in self.augment for name in augment}:
+            parts = self.fold.unfold(inputs[name])
+            changed = [
+                self.augment[r][name](rows, generator(self.seeds[r], "augment", name, step, step, 0))
+                for r, rows in zip(self.fold.alive.tolist(), parts, strict=True)
+            ]
+            inputs[name] = torch.cat(changed)
+        return replace(batch, inputs=inputs)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Answer rows that all replicas are judged on."""
+        count = self.replicas
+        seen = batch.select(self.sees)
+        inputs = {name: value.repeat(count, *[1] * (value.dim() - 1)) for name, value in seen.inputs.items()}
+        chosen = subsets(self.sees) if self.select == "subsets" else [tuple(self.sees)]
+        answers = []
+        for subset in chosen:
+            present = seen.present & pattern(self.sees, subset).to(seen.present.device)
+            answers.append(self.fold.unfold(as_output(self.model(inputs, present.repeat(count, 1))).logits))
+        self._answers.append((torch.stack(answers), batch.label))
+
+    def on_validation_epoch_end(self) -> None:
+        logits = torch.cat([answer for answer, _ in self._answers], dim=2)  # [subsets, R, V, C]
+        label = torch.cat([label for _, label in self._answers])
+        self._answers.clear()
+        self.scores = torch.stack([self.task.scores(each, label) for each in logits]).mean(dim=0)
+
+    @torch.no_grad()
+    def narrow(self, kept: Tensor) -> None:
+        """Go on with some of the replicas that are left; they train on to the bit as if the others were still there.
+
+        Args:
+            kept: int64, positions among those that are left, ascending.
+        """
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        before = self.replicas
+        self.model.narrow(kept)
+        narrow_state(self.edges, kept)
+        for state in optimizer.state.values():  # type: ignore[union-attr]
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.dim() and len(value) == before:
+                    state[name] = value[kept]
+
+    def _note_failures(self, loss: Tensor, step: int) -> None:
+        for position in (~loss.isfinite()).nonzero().flatten().tolist():
+            self.failed.setdefault(int(self.fold.alive[position]), step)
+
+    def configure_optimizers(self) -> Any:
+        rest = list(self.edges.parameters())
+        groups = fused(parameter_groups(self.model.network, rest, self.rates))
+        optimizer = stacked_optimizer(self.optimizer_parts, groups, self.fold)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _refuse_whole_stack(trainer: pl.Trainer) -> None:
+    """Refuse options of a Trainer that would couple the replicas.
+
+    Raises:
+        ConfigError: naming the option and what to do.
+    """
+    found = []
+    if trainer.gradient_clip_val:
+        found.append("gradient_clip_val: one norm for the whole stack; give Replicas clip= instead")
+    if trainer.accumulate_grad_batches != 1:
+        found.append("accumulate_grad_batches: replicas take whole batches; raise batch_size instead")
+    if trainer.world_size > 1:
+        found.append("devices: a stack trains in one process; give each process a stack of its own")
+    if str(trainer.precision) != "32-true":
+        found.append(f"precision: expected 32-true, got {trainer.precision}; a loss scaler would couple the replicas")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
+            name = type(callback).__name__
+            found.append(f"callbacks: {name} watches one number for the whole stack; use KeepBestEach")
+    if found:
+        raise ConfigError(found)
+
+
+def _refuse_unlike(students: Sequence[Distiller]) -> None:
+    first = students[0]
+    for position, student in enumerate(students):
+        unlike = [name for name in ALIKE if getattr(student, name) != getattr(first, name)]
+        unlike += ["edges"] if list(student.edges) != list(first.edges) else []
+        unlike += ["augment"] if set(student.augment) != set(first.augment) else []
+        if unlike:
+            raise ConfigError(f"replica {position}: {unlike[0]} differs from replica 0's; stack like with like")
+
+
+@torch.no_grad()
+def clip_each(parameters: Sequence[nn.Parameter], largest: float) -> None:
+    """Scale every replica's gradient to a norm of at most `largest`, in place, as `clip_grad_norm_` does for one."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0).sqrt()
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))

@@ -1,0 +1,341 @@
+"""Time training: replicas beside Lightning and a bare loop, a student beside a bare loop, cached beside live teachers.
+
+python scripts/bench_training.py [--quick] [--replicas 128]
+
+Every figure is a ratio of two things measured in this run, in turn, one thread; the median of the pairs is printed, and
+the last line is one JSON object. Without --quick the figures and the machine's facts go to docs/records, where
+`make docs` reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is imported
+    os.environ[_name] = "1"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import pytorch_lightning as pl  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
+
+import kd  # noqa: E402
+from kd.data.module import batches  # noqa: E402
+from kd.data.stream import StepBatches  # noqa: E402
+from kd.distill.replicas import Replicas  # noqa: E402
+from kd.distill.stack import ReplicaBatches  # noqa: E402
+from kd.distill.teachers import Cached, Frozen, cache  # noqa: E402
+
+VIEWS, BATCH, TEMPERATURE = ["fou", "zer", "mor"], 32, 3.0
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer pairs, under 50 seconds; writes nothing")
+    parser.add_argument("--replicas", type=int, default=128)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    pairs = 3 if options.quick else 9
+    figures = replicas_beside_one(options.replicas, pairs)
+    figures |= products_of_a_wide_stack(pairs)
+    figures |= one_student_beside_a_loop(pairs)
+    figures |= cached_beside_live(pairs)
+    for name, value in figures.items():
+        print(f"{name:28} {value:10.3f}")
+    if not options.quick:
+        keep(figures, options.replicas)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    return 0
+
+
+class Stopwatch(pl.Callback):
+    """Seconds of a fit's steps, without its set-up."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+
+def fit(module: pl.LightningModule, feed: Any, **options: Any) -> float:
+    """Return the seconds per step of one round under a Trainer, a quiet one unless options say otherwise."""
+    watch = Stopwatch()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        pl.Trainer(max_epochs=1, callbacks=[watch], **{**QUIET, **options}).fit(module, feed)
+    return watch.seconds / len(feed)
+
+
+def ratios(one: Callable[[], float], other: Callable[[], float], pairs: int) -> tuple[float, float, float]:
+    """Return the median ratio of pairs measured in turn, and the medians of both; the first pair warms up."""
+    found = [(one(), other()) for _ in range(pairs + 1)][1:]
+    first, second = (statistics.median(side) for side in zip(*found, strict=True))
+    return statistics.median(a / b for a, b in found), first, second
+
+
+class Digits:
+    """KDD 2020's students on three views of mfeat, teachers cached: what all are timed on."""
+
+    def __init__(self, width: int) -> None:
+        self.data = kd.DataModule(
+            kd.load_source("mfeat", modalities=VIEWS), mask=kd.masks.severe(complete=50, pool=200)
+        )
+        self.data.setup("fit")
+        self.rows = self.data.rows_for(VIEWS, "complete")
+        self.model = {"width": width, "encoder": {"name": "mlp", "hidden": [width]}}
+        source, available = self.data.source, self.data.available
+        whole = [source.batch(ids, available[ids]) for ids in torch.arange(len(source)).split(256)]
+        teachers = {view: Frozen(kd.classifier(self.data, sees=[view], **self.model).eval()) for view in VIEWS}
+        self.cached: dict[str, Cached] = {view: cache(teacher, whole) for view, teacher in teachers.items()}
+
+    def student(self, seed: int) -> kd.Distiller:
+        edges = {view: kd.Edge(table, kd.KL(temperature=TEMPERATURE)) for view, table in self.cached.items()}
+        return kd.Distiller(kd.classifier(self.data, seed=seed, **self.model), edges=edges, rows="complete", seed=seed)
+
+    def order(self, seed: int, steps: int) -> StepBatches:
+        return StepBatches(self.rows, batch_size=BATCH, steps=steps, seed=seed)
+
+    def loss(self, model: torch.nn.Module, rows: Tensor) -> Tensor:
+        """Return the loss as anybody would write it, for one student."""
+        source, tables = self.data.source, [table.logits for table in self.cached.values()]
+        inputs = {view: source.inputs[view][rows] for view in VIEWS}
+        logits = model(inputs, self.data.available[rows]).logits
+        return F.cross_entropy(logits, source.label[rows]) + divergence(logits, [table[rows] for table in tables])
+
+    def lightning(self, steps: int, **options: Any) -> float:
+        """Return the seconds per step of a LightningModule of the loop's body, with a DataLoader of rows."""
+        feed = DataLoader(_Rows(self.rows), batch_sampler=_Epoch(list(self.order(0, steps))), collate_fn=torch.stack)
+        return fit(Plain(self.student(0).model, self.loss), feed, **options)
+
+    def ours(self, steps: int) -> float:
+        """Return the seconds per step of one student in our module."""
+        return fit(self.student(0), batches(self.data.source, self.data.available, self.order(0, steps)))
+
+    def stack(self, replicas: int) -> Callable[[int], float]:
+        students = [self.student(seed) for seed in range(replicas)]
+        available = self.data.available.expand(replicas, -1, -1)
+
+        def measured(steps: int) -> float:
+            stack = Replicas(students)
+            orders = [self.order(seed, steps) for seed in range(replicas)]
+            return fit(stack, ReplicaBatches(self.data.source, available, orders, stack.fold)) / replicas
+
+        return measured
+
+    def loop(self, steps: int) -> float:
+        """Return the seconds per step of the same training in plain PyTorch, fused Adam, no framework."""
+        model = self.student(0).model.train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        order = list(self.order(0, steps))
+        started = time.perf_counter()
+        for rows in order:
+            optimizer.zero_grad()
+            self.loss(model, rows).backward()
+            optimizer.step()
+        return (time.perf_counter() - started) / steps
+
+
+class Plain(pl.LightningModule):
+    """What a user of Lightning writes first."""
+
+    def __init__(self, model: torch.nn.Module, loss: Callable[[torch.nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self._loss = model.train(), loss
+
+    def training_step(self, rows: Tensor, batch_index: int) -> Tensor:
+        return self._loss(self.model, rows)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class _Rows(Dataset[Tensor]):
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return int(self.rows.max()) + 1
+
+    def __getitem__(self, row: int) -> Tensor:
+        return torch.as_tensor(row)
+
+
+class _Epoch(list[Tensor]):
+    """Batches of rows, as a batch sampler."""
+
+
+def divergence(logits: Tensor, teachers: Sequence[Tensor]) -> Tensor:
+    """Return the sum over teachers of T^2 KL, the mean over rows."""
+    log_student = F.log_softmax(logits / TEMPERATURE, dim=-1)
+    found = torch.zeros(())
+    for teacher in teachers:
+        log_teacher = F.log_softmax(teacher / TEMPERATURE, dim=-1)
+        found = found + (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1).mean()
+    return TEMPERATURE**2 * found
+
+
+def replicas_beside_one(replicas: int, pairs: int) -> dict[str, float]:
+    """Time R students in one fit against one student under Lightning, and in a bare loop."""
+    digits = Digits(64)
+    stacked = digits.stack(replicas)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        usual = {name: True for name in QUIET if name != "accelerator"} | {"default_root_dir": folder}
+        for _ in range(pairs + 1):
+            each = stacked(12)
+            found.append(
+                (digits.lightning(150), digits.loop(150), digits.ours(100), digits.lightning(100, **usual), each)
+            )
+    kept = found[1:]
+    lightning, loop, ours, default, each = (statistics.median(side) for side in zip(*kept, strict=True))
+    return {
+        "per_replica_vs_lightning": statistics.median(a / e for a, _, _, _, e in kept),
+        "per_replica_vs_loop": statistics.median(b / e for _, b, _, _, e in kept),
+        "per_replica_vs_our_module": statistics.median(c / e for _, _, c, _, e in kept),
+        "per_replica_vs_default_script": statistics.median(d / e for _, _, _, d, e in kept),
+        "lightning_us_per_step": lightning * 1e6,
+        "loop_us_per_step": loop * 1e6,
+        "our_module_us_per_step": ours * 1e6,
+        "default_script_us_per_step": default * 1e6,
+        "replica_us_per_step": each * 1e6,
+    }
+
+
+def products_of_a_wide_stack(pairs: int, width: int = 256, replicas: int = 32) -> dict[str, float]:
+    """Say which share of the peak of float32 products a stack of width 256 reaches, all its work included."""
+    digits = Digits(width)
+    stacked, square = digits.stack(replicas), torch.randn(1024, 1024)
+
+    def peak() -> float:
+        started = time.perf_counter()
+        for _ in range(8):
+            square @ square
+        return (time.perf_counter() - started) / (8 * 2 * 1024**3)
+
+    share, _, _ = ratios(peak, lambda: stacked(6) / _products(digits.student(0).model), pairs)
+    return {"matmul_peak_fraction": share}
+
+
+def _products(model: torch.nn.Module) -> int:
+    """Return the floating point operations in products of one step: forward, weights, and inputs but for the first."""
+    found = 0
+    for path, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            first = path.endswith("layers.0")
+            found += (2 if first else 3) * 2 * BATCH * layer.in_features * layer.out_features
+    return found
+
+
+def one_student_beside_a_loop(pairs: int) -> dict[str, float]:
+    """Time our module with one torchvision-size student against a bare loop of the same operations."""
+    source = kd.Source("noise", {"image": _pictures(64)}, torch.arange(64) % 4, 4)
+    network = kd.Classifier(
+        {"image": source.modality["image"]}, 4, encoder={"name": "torchvision", "backbone": "resnet18"}
+    )
+    rows = torch.arange(64)
+    present = torch.ones(64, 1, dtype=torch.bool)
+    teacher = Cached(torch.randn(64, 4), ["image"])
+    steps = 6
+
+    def module() -> float:
+        student = kd.Distiller(network, edges={"t": kd.Edge(teacher, kd.KL(temperature=TEMPERATURE))})
+        return fit(student, batches(source, present, StepBatches(rows, batch_size=16, steps=steps, seed=0)))
+
+    def loop() -> float:
+        optimizer = torch.optim.Adam(network.train().parameters(), lr=1e-3, fused=True)
+        started = time.perf_counter()
+        for ids in StepBatches(rows, batch_size=16, steps=steps, seed=0):
+            logits = network({"image": source.inputs["image"][ids]}, present[ids]).logits
+            loss = F.cross_entropy(logits, source.label[ids]) + divergence(logits, [teacher.logits[ids]])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return (time.perf_counter() - started) / steps
+
+    share, _, _ = ratios(module, loop, pairs)
+    return {"module_vs_loop": share}
+
+
+def _pictures(rows: int) -> Tensor:
+    drawn = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (rows, 3, 64, 64), generator=drawn, dtype=torch.uint8)
+
+
+def cached_beside_live(pairs: int) -> dict[str, float]:
+    """Say which share of the bound 1 + t / 3s cached teachers reach on emoji without augmentation."""
+    source = kd.load_source("emoji", size=48, pieces="ngrams")
+    data = kd.DataModule(source, batch_size=BATCH)
+    data.setup("fit")
+    model = {"encoders": {"image": {"name": "cnn"}, "words": {"name": "bag", "hidden": []}}}
+    nodes = {name: Frozen(kd.classifier(data, sees=[name], **model).eval()) for name in ("image", "words")}
+    rows = data.rows_for(["image", "words"], "complete")
+    whole = [data.source.batch(ids, data.available[ids]) for ids in torch.arange(len(source)).split(256)]
+    tables = {name: cache(teacher, whole) for name, teacher in nodes.items()}
+    steps = 10
+
+    def train(teachers: dict[str, Any]) -> float:
+        edges = {name: kd.Edge(teacher, kd.KL(temperature=TEMPERATURE)) for name, teacher in teachers.items()}
+        student = kd.Distiller(kd.classifier(data, **model), edges=edges, rows="complete")
+        return fit(
+            student, batches(data.source, data.available, StepBatches(rows, batch_size=BATCH, steps=steps, seed=0))
+        )
+
+    student, batch = kd.classifier(data, **model).train(), data.source.batch(rows[:BATCH], data.available[rows[:BATCH]])
+
+    def forward(call: Callable[[], Any]) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            call()
+        return (time.perf_counter() - started) / steps
+
+    shares: list[float] = []
+    for _ in range(pairs + 1):
+        speed = train(nodes) / train(tables)
+        of_teachers = forward(lambda: [teacher(batch) for teacher in nodes.values()])
+        of_student = forward(lambda: student(batch.inputs, batch.present))
+        shares.append(speed / (1 + of_teachers / (3 * of_student)))
+    return {"cached_share_of_bound": statistics.median(shares[1:])}
+
+
+def keep(figures: dict[str, float], replicas: int) -> None:
+    """Write figures and machine into docs/records for docs/benchmarks.md."""
+    import pandas as pd
+
+    from kd.record import machine, package_versions
+
+    rows: Sequence[tuple[str, str]] = [(name, f"{value:.3g}") for name, value in figures.items()]
+    records = ROOT / "docs" / "records"
+    pd.DataFrame(rows, columns=["figure", "measured"]).to_parquet(records / "bench_training.parquet")
+    facts = {"machine": machine(), "torch": package_versions()["torch"], "threads": 1, "replicas": replicas}
+    frame = pd.DataFrame([(key, str(value)) for key, value in facts.items()], columns=["fact", "value"])
+    frame.to_parquet(records / "bench_machine.parquet")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
