@@ -27,7 +27,7 @@ from kd.distill.stack import StackedEdge
 from kd.distill.view import drop, eligible, pattern, row_draws, subsets
 from kd.errors import ConfigError
 from kd.models.network import as_output
-from kd.models.stacked import Stacked, narrow_state
+from kd.models.stacked import Stacked
 from kd.seeding import derive, generator
 from kd.types import Batch, Output
 
@@ -170,7 +170,8 @@ class Replicas(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         before = self.replicas
         self.model.narrow(kept)
-        narrow_state(self.edges, kept)
+        for edge in self.edges.values():
+            edge.narrow(kept)  # type: ignore[operator]
         for state in optimizer.state.values():  # type: ignore[union-attr]
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.dim() and len(value) == before:

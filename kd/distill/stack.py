@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,7 +16,7 @@ from kd.distill.loss import Edge
 from kd.distill.teachers import Cached, Frozen
 from kd.errors import ConfigError
 from kd.models.leaves import Fold
-from kd.models.stacked import Stacked, under_vmap
+from kd.models.stacked import Stacked, narrow_state, under_vmap
 from kd.types import Batch, Output
 
 
@@ -79,15 +79,54 @@ class StackedEdge(nn.Module):
             raise ConfigError("edge: replicas of one stack have one kind of objective; stack like with like")
         self._first, self.fold = [first], fold
         self.weight = torch.tensor([edge.weight for edge in edges], dtype=torch.float32)
-        self.objective = copy.deepcopy(_OnMappings(first.objective))
-        self._call = under_vmap(self.objective, [_OnMappings(edge.objective) for edge in edges], fold)
+        self.objective: nn.Module
+        self.objective, self._call = _stacked_objective([edge.objective for edge in edges], fold)
         self.teacher = _stacked_teacher([edge.teacher for edge in edges], fold)
 
     def loss(self, student: Output, teacher: Output, batch: Batch, counted: Tensor) -> Tensor:
         """Return the weighted objective per row [R * B], 0 where the row does not count."""
         valid = self._first[0].valid(batch) & counted
-        each = self._call(_given(student), _given(teacher), batch.label, batch.index, valid)
+        each = self._call(student, teacher, batch, valid)
         return self.fold.spread(self.weight, len(batch)) * each
+
+    def narrow(self, kept: Tensor) -> None:
+        """Keep some of the replicas that are left."""
+        narrow_state(self.objective, kept)
+        if isinstance(self.teacher, _Live):
+            self.teacher.narrow(kept)
+
+
+def _stacked_objective(
+    objectives: Sequence[nn.Module], fold: Fold
+) -> tuple[nn.Module, Callable[[Output, Output, Batch, Tensor], Tensor]]:
+    """Return R objectives of one kind as one module, and how to call it on R * B rows."""
+    if getattr(objectives[0], "rowwise", False) and not any(True for _ in objectives[0].parameters()):
+        return _rowwise(objectives, fold)
+    held = copy.deepcopy(_OnMappings(objectives[0]))
+    forward = under_vmap(held, [_OnMappings(objective) for objective in objectives], fold)
+
+    def call(student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
+        each: Tensor = forward(_given(student), _given(teacher), batch.label, batch.index, valid)
+        return each
+
+    return held, call
+
+
+def _rowwise(
+    objectives: Sequence[nn.Module], fold: Fold
+) -> tuple[nn.Module, Callable[[Output, Output, Batch, Tensor], Tensor]]:
+    """Call one objective on all rows at once, its numbers spread over them: vmap costs more than the arithmetic."""
+    held = copy.deepcopy(objectives[0])
+    numbers = {name: torch.stack([o.get_buffer(name) for o in objectives]) for name, _ in held.named_buffers()}
+    own = {name: values for name, values in numbers.items() if bool((values != values[0]).any())}
+
+    def call(student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
+        for name, values in own.items():
+            setattr(held, name, fold.spread(values, len(batch)).to(student.logits.dtype))
+        each: Tensor = held(student, teacher, label=batch.label, index=batch.index, valid=valid)
+        return each
+
+    return nn.Module(), call
 
 
 def _given(output: Output) -> dict[str, Any]:
@@ -118,6 +157,10 @@ class _Live(nn.Module):
         super().__init__()
         self._held = [Stacked([teacher.model for teacher in teachers], fold).eval()]
         self.sees = teachers[0].sees
+
+    def narrow(self, kept: Tensor) -> None:
+        """Keep some of the replicas that are left; the fold is the students' and narrowed with them."""
+        narrow_state(self._held[0].network, kept, self._held[0].shared)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Output:

@@ -21,7 +21,7 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor)
     Args:
         student: logits [B, C].
         teacher: logits [B, C].
-        temperature: T > 0.
+        temperature: T > 0, one for all or one per row [B].
     """
     # Classes first: along a short last axis torch's softmax takes several times as long.
     log_student = F.log_softmax(student.movedim(-1, 0) / temperature, dim=0)
@@ -32,16 +32,21 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor)
 
 def bernoulli_kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
     """Return the mean over labels of T^2 KL between Bernoulli(sigmoid(z / T)), per row."""
-    student, teacher = student / temperature, teacher / temperature
+    student, teacher = student.movedim(-1, 0) / temperature, teacher.movedim(-1, 0) / temperature
     positive = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
     negative = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
-    return temperature**2 * (positive + negative).mean(dim=-1)
+    return temperature**2 * (positive + negative).mean(dim=0)
 
 
 class ResponseObjective(nn.Module):
-    """A divergence between logits, 0 on rows that are not valid."""
+    """A divergence between logits, 0 on rows that are not valid.
+
+    Attributes:
+        rowwise: a row's loss depends on that row alone, and the numbers in its buffers may be one per row.
+    """
 
     replicable = True
+    rowwise = True
 
     def divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return one value per row [B] from logits [B, C]."""

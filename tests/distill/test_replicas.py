@@ -29,6 +29,7 @@ from kd.errors import ConfigError
 from kd.objectives.response import KL
 from kd.seeding import derive, initialise
 from kd.tasks import make_task
+from kd.types import Output
 
 STEPS = 20
 TRAINER = {
@@ -142,6 +143,34 @@ def test_replicas_equal_separate_trainings(student: Callable[..., One], settings
     assert min(moved) > 1e-3
 
 
+class Similarity(torch.nn.Module):
+    """An objective over pairs of rows with a projection of its own: only vmap keeps its replicas apart."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(3, 3)
+        initialise(self, seed)
+
+    def forward(self, student: Output, teacher: Output, *, label: Any, index: Any, valid: torch.Tensor) -> torch.Tensor:
+        own, other = (x @ x.T for x in (self.project(student.logits), teacher.logits))
+        return torch.where(valid, (own - other).square().mean(dim=1), 0.0)
+
+
+def test_objective_over_pairs_trains_its_own_parameters_in_every_replica(student: Callable[..., One]) -> None:
+    ones = [student(seed) for seed in range(3)]
+    for seed, (module, _, _) in enumerate(ones):
+        edge = module.edges["one"]
+        module.edges["one"] = Edge(edge.teacher, Similarity(seed), 0.1)
+    stack, separate = together(ones), [alone(one) for one in ones]
+    assert furthest(stack, separate) < 1e-5
+    projections = dict(stack.edges["one"].named_parameters())["objective.objective.project.weight"]
+    for replica, module in enumerate(separate):
+        torch.testing.assert_close(
+            projections[replica], module.edges["one"].objective.project.weight, atol=1e-5, rtol=0
+        )
+    assert not torch.equal(projections[0], Similarity(0).project.weight)
+
+
 def test_gradients_are_clipped_for_each_replica(student: Callable[..., One]) -> None:
     ones = [student(seed, optimizer={"name": "sgd", "lr": 0.1}) for seed in range(2)]
     stack = together(ones, clip=0.1)
@@ -176,9 +205,15 @@ def test_a_replica_driven_to_nan_leaves_the_others_bit_identical(student: Callab
         assert all(torch.equal(state[name], value) for name, value in whole.model.state(replica).items())
 
 
-def test_replicas_that_stop_improving_leave_and_change_nothing_for_the_rest(student: Callable[..., One]) -> None:
+@pytest.mark.parametrize("live", [False, True])
+def test_replicas_that_stop_improving_leave_and_change_nothing_for_the_rest(
+    student: Callable[..., One], live: bool
+) -> None:
     rates = (1e-2, 0.3, 1e-2)
-    ones = [student(s, optimizer={"name": "adam", "lr": lr}, dropout=0.5) for s, lr in enumerate(rates)]
+    ones = [
+        student(s, optimizer={"name": "adam", "lr": lr}, dropout=0.5, live=live, temperature=1.0 + s)
+        for s, lr in enumerate(rates)
+    ]
     patient, whole = KeepBestEach(3, "complete", patience=2), KeepBestEach(3, "complete")
     stack, everything = (together(ones, rounds=10, steps=5, callbacks=[best]) for best in (patient, whole))
     assert stack.replicas < 3
