@@ -28,10 +28,11 @@ from kd.distill.graph import edges_into, order
 from kd.distill.loggers import close_loggers, make_loggers
 from kd.distill.loss import Edge
 from kd.distill.module import SCORE, Distiller
+from kd.distill.outputs import teacher_outputs
 from kd.distill.setting import Setting as Setting
 from kd.distill.setting import training_rows as training_rows
 from kd.distill.setting import validation
-from kd.distill.teachers import Frozen, cache, state_digest
+from kd.distill.teachers import Frozen, state_digest
 from kd.distill.trainer import make_trainer, quiet
 from kd.errors import ConfigError
 from kd.importing import in_words
@@ -222,7 +223,7 @@ def _edge(edge: EdgeConfig, setting: Setting, packages: Mapping[str, Path], stud
     teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True))
     changed = set(student.augment) & set(student.sees) & set(teacher.sees)
     if not changed if edge.cache is None else edge.cache:
-        teacher = cache(teacher, setting.chunks())
+        teacher = teacher_outputs(teacher, setting)
     return Edge(teacher, objective, edge.weight, when=edge.when)
 
 
