@@ -61,7 +61,7 @@ def main() -> int:
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    pairs = 3 if options.quick else 9
+    pairs = 2 if options.quick else 9
     figures = replicas_beside_one(options.replicas, pairs)
     figures |= products_of_a_wide_stack(pairs)
     figures |= one_student_beside_a_loop(pairs)
