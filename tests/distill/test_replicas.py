@@ -279,6 +279,28 @@ def test_options_that_would_couple_replicas_are_refused_by_name(
         together([student(0), student(1)], **options)
 
 
+def test_replicas_with_noise_of_their_own_are_as_good_as_separate_trainings(student: Callable[..., One]) -> None:
+    count, steps = 20, 150
+    ones = [student(seed, dropout=0.5, drop=0.3, optimizer={"name": "adam", "lr": 1e-2}) for seed in range(count)]
+    stack = together(ones, steps=steps)
+    gaps = []
+    for replica, one in enumerate(ones):
+        trained, setting = alone(one, steps=steps), one[1]
+        rows = setting.rows(setting.split.test, setting.source.observed)
+        networks = (copy.deepcopy(trained.model), trained.model)
+        networks[0].load_state_dict(stack.model.state(replica))
+        logits = [network.eval()(rows.inputs, rows.present).logits.detach() for network in networks]
+        loss = [float(torch.nn.functional.cross_entropy(each, rows.label)) for each in logits]
+        gaps.append(loss[0] - loss[1])
+    found = torch.tensor(gaps)
+    error = float(found.std()) / count**0.5
+    # 3.9 standard errors are a two-sided p of 0.001 at 19 degrees of freedom.
+    assert abs(float(found.mean())) < 3.9 * error
+    # And a difference of 0.05 in test loss would have been seen with a power of 0.9 or more.
+    assert (3.9 + 1.33) * error < 0.05, error
+    assert float(found.abs().max()) > 1e-3  # the noise is not the same
+
+
 @pytest.mark.parametrize("name", ["multiclass", "multilabel", "regression"])
 def test_scores_of_a_stack_are_those_of_its_networks(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
