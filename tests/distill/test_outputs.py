@@ -104,3 +104,21 @@ def test_students_of_one_teacher_share_its_outputs(
     records = train_graph(study, setting)
     assert {path: os.stat(path).st_mtime_ns for path in (store / "outputs").iterdir()} == files
     assert len(list((store / "train").iterdir())) == len(records) + 1
+
+
+def test_changed_code_of_an_imported_teacher_is_another_file(
+    taught: tuple[Frozen, Setting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kd.models.imported import Imported
+
+    code = "from torch import nn\n\n\nclass OwnTeacher(nn.Linear):\n    def forward(self, x):\n"
+    code += "        return {0}super().forward(x)\n"
+    file = tmp_path / "own_teacher_for_outputs.py"
+    file.write_text(code.format(""))
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"import": f"{file.stem}:OwnTeacher", "takes": {"m0": "x"}, "in_features": 4, "out_features": 3}
+    teacher, setting = Frozen(Imported({"m0": (4,)}, 3, own)), taught[1]
+    before = outputs_path(teacher, setting)
+    assert outputs_path(teacher, setting) == before
+    file.write_text(code.format("-"))
+    assert outputs_path(teacher, setting) != before
