@@ -244,9 +244,8 @@ def mask(words: Sequence[str]) -> int:
     action, rest, as_json = _arguments(words, "mask", "show")
     if action not in ("show", "make") or not rest:
         raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]` or `kd mask make CONFIG to=FILE [seed=0]`")
-    from collections import Counter
-
     from kd.config import load
+    from kd.report.gaps import patterns
     from kd.study import load as load_data
     from kd.study import setting_for
 
@@ -265,14 +264,12 @@ def mask(words: Sequence[str]) -> int:
         print(chosen["to"])
         return 0
     available = setting.available[setting.split.train]
-    counts = Counter(
-        "+".join(m for m, kept in zip(source.modalities, row, strict=True) if kept) or "nothing"
-        for row in available.tolist()
-    )
+    found = patterns(available, source.modalities)
+    counts = {"+".join(pattern["modalities"]) or "nothing": pattern["rows"] for pattern in found}
     if as_json:
         print(json.dumps({"fingerprint": setting.mask.fingerprint, "patterns": counts}))
         return 0
-    for pattern, count in counts.most_common():
+    for pattern, count in counts.items():
         print(f"{pattern:32} {count:6}  {'#' * round(50 * count / len(available))}")
     return 0
 

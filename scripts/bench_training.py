@@ -33,7 +33,7 @@ import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
-from torch.utils.data import DataLoader, Dataset  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 import kd  # noqa: E402
 from kd.data.module import batches  # noqa: E402
@@ -130,7 +130,7 @@ class Digits:
 
     def lightning(self, steps: int, **options: Any) -> float:
         """Return the seconds per step of a LightningModule of the loop's body, with a DataLoader of rows."""
-        feed = DataLoader(_Rows(self.rows), batch_sampler=_Epoch(list(self.order(0, steps))), collate_fn=torch.stack)
+        feed = DataLoader(torch.arange(len(self.data.source)), batch_sampler=list(self.order(0, steps)))
         return fit(Plain(self.student(0).model, self.loss), feed, **options)
 
     def ours(self, steps: int) -> float:
@@ -173,21 +173,6 @@ class Plain(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=1e-3)
-
-
-class _Rows(Dataset[Tensor]):
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return int(self.rows.max()) + 1
-
-    def __getitem__(self, row: int) -> Tensor:
-        return torch.as_tensor(row)
-
-
-class _Epoch(list[Tensor]):
-    """Batches of rows, as a batch sampler."""
 
 
 def divergence(logits: Tensor, teachers: Sequence[Tensor]) -> Tensor:

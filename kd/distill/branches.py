@@ -56,12 +56,12 @@ def frozen(model: nn.Module, rates: Mapping[str, float]) -> list[nn.Module]:
     return [module for path, module in model.named_modules() if path and _rate(path, rates) == 0]
 
 
-def parameter_groups(
-    model: nn.Module, rest: list[Parameter], rates: Mapping[str, float]
-) -> list[Parameter] | list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, rest: list[Parameter], rates: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return an optimiser's groups: what no branch names under the optimiser's own rate, then a group per branch.
 
-    A parameter belongs to the longest path that holds it; branches at rate 0 are left out.
+    A parameter belongs to the longest path that holds it; branches at rate 0 are left out. Each group's step is one
+    kernel (`fused`). That is said per group and not to the optimiser, which would then claim to undo a loss scaler's
+    work, and Lightning would refuse to clip.
 
     Args:
         model: the network.
@@ -69,8 +69,6 @@ def parameter_groups(
         rates: path -> learning rate, from `branches`.
     """
     named = list(model.named_parameters())
-    if not rates:
-        return [parameter for _, parameter in named] + rest
     plain = [parameter for name, parameter in named if _rate(name, rates) is None] + rest
     groups: list[dict[str, Any]] = [{"params": plain}] if plain else []
     for path in sorted(rates):
@@ -81,7 +79,7 @@ def parameter_groups(
         raise ConfigError(
             "learning_rates: every branch is at 0, so nothing would be trained; raise one or set steps: 0"
         )
-    return groups
+    return [{**group, "fused": True} for group in groups]
 
 
 def _holder(name: str, rates: Mapping[str, float]) -> str | None:

@@ -14,9 +14,8 @@ from kd.distill import OPTIMIZERS, SCHEDULES
 from kd.distill.augment import Augmentation
 from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, distillation_loss, total
-from kd.distill.optimisation import fused
 from kd.distill.teachers import Cached
-from kd.distill.view import drop, eligible, pattern, row_draws, subsets
+from kd.distill.view import drop, eligible, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.seeding import derive, generator, noise
@@ -192,9 +191,8 @@ class Distiller(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         seen = batch.select(self.sees)
-        chosen = subsets(self.sees) if self.select == "subsets" else [tuple(self.sees)]
         answers = []
-        for subset in chosen:
+        for subset in judged(self.sees, self.select):
             present = seen.present & pattern(self.sees, subset).to(seen.present.device)
             logits = as_output(self.model(seen.inputs, present)).logits
             answers.append(logits.to(torch.promote_types(logits.dtype, torch.float32)))
@@ -213,7 +211,7 @@ class Distiller(pl.LightningModule):
         self.log_dict({SCORE: score, "validation_loss": loss}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        groups = fused(parameter_groups(self.model, list(self.edges.parameters()), self.rates))
+        groups = parameter_groups(self.model, list(self.edges.parameters()), self.rates)
         optimizer = OPTIMIZERS.build(self.optimizer_part, groups)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -12,20 +11,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from kd.errors import ConfigError
-
-
-def fused(groups: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return groups whose whole step is one kernel, three times as fast for small networks.
-
-    Said per group and not to the optimiser, which would then claim to undo a loss scaler's work, and Lightning would
-    refuse to clip.
-
-    Args:
-        groups: parameters, or groups of them.
-    """
-    given = list(groups)
-    own = given if given and isinstance(given[0], dict) else [{"params": given}]
-    return [{**group, "fused": True} for group in own]
 
 
 def _rate(lr: float) -> float:

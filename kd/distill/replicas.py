@@ -21,10 +21,9 @@ from kd.distill.branches import frozen, parameter_groups
 from kd.distill.loss import distillation_loss, total
 from kd.distill.memory import keep_freed_memory
 from kd.distill.module import Distiller
-from kd.distill.optimisation import fused
 from kd.distill.rates import stacked_optimizer
 from kd.distill.stack import StackedEdge
-from kd.distill.view import drop, eligible, pattern, row_draws, subsets
+from kd.distill.view import drop, eligible, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.models.stacked import Stacked
@@ -147,9 +146,8 @@ class Replicas(pl.LightningModule):
         count = self.replicas
         seen = batch.select(self.sees)
         inputs = {name: value.repeat(count, *[1] * (value.dim() - 1)) for name, value in seen.inputs.items()}
-        chosen = subsets(self.sees) if self.select == "subsets" else [tuple(self.sees)]
         answers = []
-        for subset in chosen:
+        for subset in judged(self.sees, self.select):
             present = seen.present & pattern(self.sees, subset).to(seen.present.device)
             answers.append(self.fold.unfold(as_output(self.model(inputs, present.repeat(count, 1))).logits))
         self._answers.append((torch.stack(answers), batch.label))
@@ -183,7 +181,7 @@ class Replicas(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         rest = list(self.edges.parameters())
-        groups = fused(parameter_groups(self.model.network, rest, self.rates))
+        groups = parameter_groups(self.model.network, rest, self.rates)
         optimizer = stacked_optimizer(self.optimizer_parts, groups, self.fold)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)

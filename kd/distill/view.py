@@ -18,6 +18,15 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     return [chosen for size in range(1, len(modalities) + 1) for chosen in combinations(modalities, size)]
 
 
+def judged(modalities: Sequence[str], select: str) -> list[tuple[str, ...]]:
+    """Return the subsets a node's validation score is the mean over: all with select `subsets`, else everything.
+
+    >>> judged(["a", "b"], "complete")
+    [('a', 'b')]
+    """
+    return subsets(modalities) if select == "subsets" else [tuple(modalities)]
+
+
 def pattern(modalities: Sequence[str], subset: Sequence[str]) -> Tensor:
     """Return bool [M]: which of `modalities` are in `subset`."""
     return torch.tensor([name in subset for name in modalities])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd.errors import ConfigError
-from kd.models.encoders import Encoder, check_positive
+from kd.models.encoders import Borrowed, check_positive
 from kd.models.image import group_norm, one_token
 from kd.pretrained import STORED
 from kd.types import Modality
@@ -36,7 +36,7 @@ RESOLUTION_BUILT_IN = "vit_"
 Shape = tuple[int, ...]
 
 
-class Torchvision(Encoder):
+class Torchvision(Borrowed):
     """Any classification network of torchvision, its last layer replaced by a map to the shared width.
 
     From random weights, batch normalisation becomes group normalisation; with pre-trained ones, its statistics and its
@@ -56,9 +56,7 @@ class Torchvision(Encoder):
     """
 
     takes = ("image",)
-    costly = True
-    replicable = False
-    initialises_children = True
+    weights = "weights of torchvision"
     mean: Tensor
     deviation: Tensor
 
@@ -131,24 +129,11 @@ class Torchvision(Encoder):
         built = {"backbone": self.backbone, "frozen": self.frozen, "size": size}
         return {"name": "torchvision", "pretrained": STORED, **built}
 
-    def reset_parameters(self) -> None:
-        """Draw what is not pre-trained.
+    def fresh(self) -> nn.Module:
+        return self._built(self.shape)
 
-        Raises:
-            ConfigError: the weights should have come with a package.
-        """
-        if self.pretrained == STORED:
-            raise ConfigError(f"pretrained: {STORED!r} means weights inside a package; name weights of torchvision")
-        if self.pretrained is None:
-            self.network.load_state_dict(self._built(self.shape).state_dict())
-        self.network.get_submodule(self.head).reset_parameters()  # type: ignore[operator]
-
-    def train(self, mode: bool = True) -> Torchvision:
-        """Set the mode; what is frozen stays in eval mode."""
-        super().train(mode)
-        if self.frozen:
-            self.network.eval()
-        return self
+    def last(self) -> nn.Module:
+        return self.network.get_submodule(self.head)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode x uint8 [B, 3, H, W] to one token each: [B, 1, D], all kept."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from kd.errors import ConfigError
+from kd.pretrained import STORED
 from kd.types import Modality
 
 
@@ -40,6 +41,52 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode x [B, ...] to tokens [B, T, D] and keep bool [B, T], True for tokens that stand for something."""
         raise NotImplementedError
+
+
+class Borrowed(Encoder):
+    """Base of encoders around a network of another library, its weights drawn, given, or given and frozen.
+
+    Attributes:
+        network: the other library's.
+        pretrained: where its weights come from; None draws them.
+        frozen: it stays as it is, in eval mode; only the map to the shared width trains.
+        weights: what a config can name, for errors.
+    """
+
+    costly = True
+    replicable = False
+    initialises_children = True
+    network: nn.Module
+    pretrained: str | None = None
+    frozen = False
+    weights = ""
+
+    def fresh(self) -> nn.Module:
+        """Return the network with newly drawn weights."""
+        raise NotImplementedError
+
+    def last(self) -> nn.Module:
+        """Return the map to the shared width, which is always drawn."""
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """Draw what is not pre-trained.
+
+        Raises:
+            ConfigError: the weights should have come with a package.
+        """
+        if self.pretrained == STORED:
+            raise ConfigError(f"pretrained: {STORED!r} means weights inside a package; name {self.weights}")
+        if self.pretrained is None:
+            self.network.load_state_dict(self.fresh().state_dict())
+        self.last().reset_parameters()  # type: ignore[operator]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is frozen stays in eval mode."""
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+        return self
 
 
 def check_dropout(dropout: float) -> None:

@@ -34,6 +34,8 @@ class Transformers(Language):
         ConfigError: there is no such model here, or it cannot read the modality.
     """
 
+    weights = "a folder or a hub's model"
+
     def __init__(
         self,
         modality: Modality,
@@ -72,24 +74,9 @@ class Transformers(Language):
         built = {"config": self.config, "frozen": self.frozen, "pool": self.pool}
         return {"name": "transformers", "pretrained": STORED, **built}
 
-    def reset_parameters(self) -> None:
-        """Draw what is not pre-trained.
-
-        Raises:
-            ConfigError: the weights should have come with a package.
-        """
-        if self.pretrained == STORED:
-            raise ConfigError(f"pretrained: {STORED!r} means weights inside a package; name a folder or a hub's model")
-        if self.pretrained is None:
-            self.network.load_state_dict(_encoder(_of(self.config)).state_dict())
-        self.project.reset_parameters()
-
-    def train(self, mode: bool = True) -> Transformers:
-        """Set the mode; what is frozen stays in eval mode."""
-        super().train(mode)
-        if self.frozen:
-            self.network.eval()
-        return self
+    def fresh(self) -> nn.Module:
+        network: nn.Module = _encoder(_of(self.config))
+        return network
 
 
 def _pretrained(name: str) -> Any:

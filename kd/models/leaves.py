@@ -119,7 +119,7 @@ def _group_norm(layer: nn.GroupNorm, fold: Fold, x: Tensor) -> Tensor:
 
 
 def _conv2d(layer: nn.Conv2d, fold: Fold, x: Tensor) -> Tensor:
-    # A convolution is work enough to be called once per replica; as groups of one it is several times slower.
+    # A convolution is work enough to be called once per replica.
     bias = [None] * fold.replicas if layer.bias is None else layer.bias
     own = zip(fold.unfold(x), layer.weight, bias, strict=True)
     stride, padding, dilation = layer.stride, layer.padding, layer.dilation

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.errors import ConfigError
-from kd.models.encoders import Encoder, check_dropout, check_positive, check_widths
+from kd.models.encoders import Borrowed, Encoder, check_dropout, check_positive, check_widths
 from kd.models.fusion import pool as mean_of
 from kd.types import Modality
 
@@ -71,7 +71,7 @@ class _Embedding(nn.Embedding):
         self._fill_padding_idx_with_zero()
 
 
-class Language(Encoder):
+class Language(Borrowed):
     """A model of transformers, pooled and mapped to the shared width.
 
     Args:
@@ -83,14 +83,14 @@ class Language(Encoder):
     """
 
     takes = ("text",)
-    costly = True
-    replicable = False
-    initialises_children = True
 
     def __init__(self, modality: Modality, width: int, network: nn.Module, hidden: int, pool: Pool) -> None:
         super().__init__()
         self.pad, self.pool, self.network = modality.pad, pool, network
         self.project = nn.Linear(hidden, width)
+
+    def last(self) -> nn.Module:
+        return self.project
 
     def _mask(self, attend: Tensor) -> Tensor:
         return attend.long()
@@ -151,17 +151,12 @@ class Words(Language):
             pad_token_id=modality.pad,
             attn_implementation=ATTENTION,  # type: ignore[call-arg]
         )
-        super().__init__(modality, width, self._fresh(), hidden, pool)
+        super().__init__(modality, width, self.fresh(), hidden, pool)
 
-    def _fresh(self) -> nn.Module:
+    def fresh(self) -> nn.Module:
         from transformers import BertModel
 
         return BertModel(self.config, add_pooling_layer=False)
-
-    def reset_parameters(self) -> None:
-        """Draw all weights."""
-        self.network.load_state_dict(self._fresh().state_dict())
-        self.project.reset_parameters()
 
     def _mask(self, attend: Tensor) -> Tensor:
         # In the form that attention adds, so that the graph needs no branch to make it.
