@@ -70,6 +70,8 @@ class Node:
     """Modality (its encoder), or path of a branch of the network -> its own learning rate; 0 freezes it."""
     select: Literal["complete", "subsets", "last"] = "complete"
     """Weights kept: best validation score on complete rows, on the mean over all subsets, or simply the last."""
+    patience: int | None = None
+    """Looks at the validation rows without a better score after which training stops; by default all `steps`."""
 
     @property
     def origins(self) -> set[str]:
@@ -187,12 +189,21 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         ConfigError: every fault at once, each naming its field and the fix.
     """
+    return parse(load_tree(path, overrides), source=str(path))
+
+
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a config file, merge what it uses and the overrides, and return it as plain data.
+
+    Raises:
+        ConfigError: a file cannot be read, or an override is not `key=value`.
+    """
     merged = read(Path(path))
     for override in overrides:
         if "=" not in override or override.startswith("-"):
             raise ConfigError(f"{override!r}: expected key=value, e.g. seeds=20 or edges.fou.weight=2")
-    merged = merge(merged, dotted(overrides))
-    return parse(merged, source=str(path))
+    found: dict[str, Any] = merge(merged, dotted(overrides))
+    return found
 
 
 def dotted(overrides: Sequence[str]) -> dict[str, Any]:
@@ -210,6 +221,8 @@ def dotted(overrides: Sequence[str]) -> dict[str, Any]:
 def parse(tree: Mapping[str, Any], source: str = "") -> Study:
     """Turn a plain mapping into a study; `defaults` fills in for every node."""
     tree = dict(tree)
+    if "grid" in tree:
+        raise ConfigError("grid: many studies at once; run them with `kd ablate`", source)
     defaults = tree.pop("defaults", None) or {}
     if not isinstance(defaults, Mapping):
         raise ConfigError(f"defaults: expected a mapping of node fields, got {defaults!r}", source)

@@ -111,6 +111,7 @@ def token_stream(source: str) -> list[str]:
     return kept
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Return the installed version of each library that can move a number."""
     found = {}

@@ -48,6 +48,7 @@ class Task:
             raise ConfigError(f"class_weight: expected weights of at least 0, one above, got {list(class_weight)}")
         self.outputs = outputs
         self.class_weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self._collections: dict[bool, MetricCollection] = {}
 
     def loss(self, logits: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
         """Return the supervised loss per sample [B], 0 where a row has no label."""
@@ -67,7 +68,11 @@ class Task:
 
     def metrics(self, logits: Tensor, label: Tensor) -> dict[str, float]:
         """Return every metric of the task by name, from logits [N, C] and labels."""
-        collection = self._metrics(len(label))
+        kept = self._collections
+        enough = len(label) >= CALIBRATION_MINIMUM_ROWS
+        # Making the metrics takes about as long as computing them.
+        collection = kept[enough] if enough in kept else kept.setdefault(enough, self._metrics(len(label)))
+        collection.reset()
         collection.update(self.probabilities(logits), label)
         values = {name: float(value) for name, value in collection.compute().items()}
         return values | self._proper_scores(logits, label)

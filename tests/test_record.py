@@ -45,7 +45,7 @@ def test_changing_an_objective_retrains_students_and_no_teacher(small_study, set
     parents = {"one": "1", "two": "2"}
 
     def addresses() -> dict[str, str]:
-        return {name: digest(node_address(study, name, setting, parents)) for name in study.nodes}
+        return {name: digest(node_address(study, name, setting.fingerprints, parents)) for name in study.nodes}
 
     before = addresses()
     real = kd.record._room_digest

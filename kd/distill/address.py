@@ -10,16 +10,29 @@ import torch
 
 from kd.config import Study
 from kd.distill.graph import edges_into
-from kd.distill.setting import Setting
+from kd.distill.setting import Fingerprints
 from kd.distill.trainer import deciding
 from kd.models.imported import addressed
 from kd.record import code_address
 
 
-def node_address(study: Study, name: str, setting: Setting, parents: Mapping[str, str]) -> dict[str, Any]:
+def parents_of(study: Study, name: str, trained: Mapping[str, str]) -> dict[str, str]:
+    """Return node -> run of the teachers and origins that a node is made from, given the runs of those before it."""
+    names = {edge.teacher for edge in edges_into(study, name).values() if edge.teacher != name}
+    names |= study.nodes[name].origins
+    return {parent: trained[parent] for parent in sorted(names)}
+
+
+def node_address(study: Study, name: str, data: Fingerprints, parents: Mapping[str, str]) -> dict[str, Any]:
     """Return everything that decides a node's weights; its hash is the run's id.
 
     Modalities are taken in the source's order, so the order in the YAML decides nothing.
+
+    Args:
+        study: the config.
+        name: node.
+        data: of its replicate.
+        parents: node -> run of those that it is made from.
     """
     node = asdict(study.nodes[name])
     node["sees"] = sorted(node["sees"])
@@ -38,12 +51,12 @@ def node_address(study: Study, name: str, setting: Setting, parents: Mapping[str
         "class_weight": study.class_weight,
         "threads": study.threads,
         "trainer": deciding(study.trainer),
-        "seed": setting.seed,
+        "seed": data.seed,
         "name": name,
-        "data": setting.source.fingerprint,
-        "processors": {m: p.digest for m, p in setting.source.processors.items() if m in node["sees"]},
-        "split": setting.split.fingerprint,
-        "mask": setting.mask.fingerprint,
+        "data": data.data,
+        "processors": {m: digest for m, digest in data.processors.items() if m in node["sees"]},
+        "split": data.split,
+        "mask": data.mask,
         "code": code_address(*rooms),
         "torch": ".".join(torch.__version__.split(".")[:2]),
     }

@@ -25,10 +25,11 @@ class KeepBest(pl.Callback):
 
     Args:
         select: `last` keeps nothing and leaves the final weights.
+        patience: looks without a better score, or one as good, after which training stops; None never stops it.
     """
 
-    def __init__(self, select: str) -> None:
-        self.select = select
+    def __init__(self, select: str, patience: int | None = None) -> None:
+        self.select, self.patience = select, patience
         self.score, self.round = float("-inf"), 0
         self.weights: dict[str, torch.Tensor] = {}
 
@@ -39,6 +40,8 @@ class KeepBest(pl.Callback):
             self.score, self.round = score, trainer.current_epoch
             if self.select != "last":
                 self.weights = {k: v.detach().clone() for k, v in pl_module.model.state_dict().items()}  # type: ignore[union-attr]
+        if self.patience is not None and trainer.current_epoch - self.round >= self.patience:
+            trainer.should_stop = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.weights:

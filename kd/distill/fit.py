@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -21,9 +18,10 @@ from kd.config import Edge as EdgeConfig
 from kd.config import Node, Study
 from kd.data.module import batches
 from kd.data.stream import StepBatches
-from kd.distill.address import node_address
+from kd.distill.address import node_address, parents_of
 from kd.distill.augment import build_augmentations
 from kd.distill.callbacks import Curves, KeepBest, Progress, Resume
+from kd.distill.form import is_cached
 from kd.distill.graph import edges_into, order
 from kd.distill.loggers import close_loggers, make_loggers
 from kd.distill.loss import Edge
@@ -33,25 +31,18 @@ from kd.distill.setting import Setting as Setting
 from kd.distill.setting import training_rows as training_rows
 from kd.distill.setting import validation
 from kd.distill.teachers import Frozen, state_digest
+from kd.distill.trained import Made, package_folder, write_trained
 from kd.distill.trainer import make_trainer, quiet
 from kd.errors import ConfigError
 from kd.importing import in_words
 from kd.models.network import Network
-from kd.models.package import load_package, save_package
+from kd.models.package import load_package
 from kd.models.start import start_from
 from kd.networks import build_network
 from kd.objectives import OBJECTIVES
-from kd.record import (
-    RunRecord,
-    digest,
-    finished,
-    load_record,
-    run_folder,
-    save_record,
-    staged_folder,
-)
+from kd.record import RunRecord, digest, finished, run_folder
 from kd.seeding import derive
-from kd.tasks import Task, make_task
+from kd.tasks import make_task
 
 Tick = Callable[[str, int, int], None]
 """Called with (node, steps done, steps in all)."""
@@ -72,8 +63,8 @@ def train_graph(study: Study, setting: Setting, tick: Tick | None = None) -> dic
 
 def train_node(study: Study, name: str, setting: Setting, trained: Mapping[str, RunRecord], tick: Tick) -> RunRecord:
     """Train one node, or return its record where its address says that it is done."""
-    parents = _parents(study, name, trained)
-    address = node_address(study, name, setting, parents)
+    parents = parents_of(study, name, {node: record.id for node, record in trained.items()})
+    address = node_address(study, name, setting.fingerprints, parents)
     run_id = digest(address)[:20]
     done = finished("train", run_id)
     if done is not None:
@@ -84,29 +75,7 @@ def train_node(study: Study, name: str, setting: Setting, trained: Mapping[str, 
     partial = folder.with_name(f"{run_id}.partial")
     module, saw = build(study, name, setting, {node: package_folder(record) for node, record in trained.items()})
     made = _made(study, name, module, setting, partial, tick)
-    record = RunRecord(
-        id=run_id,
-        verb="train",
-        name=f"{name} seed {setting.seed}",
-        config=address,
-        parents=parents,
-        seed=setting.seed,
-        data=setting.source.fingerprint,
-        mask=setting.mask.fingerprint,
-        code=address["code"],
-        threads=study.threads,
-        seconds=time.perf_counter() - started,
-        metrics={"validation_score": made.score, "best_round": made.round, "steps": made.steps},
-        files={
-            "weights": "package/weights.safetensors",
-            "card": "package/card.json",
-            "curves": "curves.parquet",
-            "saw": "saw.json",
-        },
-        selected_on=selection(study.nodes[name], module.task, len(setting.split.validation)),
-        saw={key: digest(sorted(ids)) for key, ids in saw.items()},
-    )
-    _save(record, module.model, made.curves, saw)  # type: ignore[arg-type]
+    record = write_trained(study, name, setting, address, parents, made, module, saw, time.perf_counter() - started)
     shutil.rmtree(partial, ignore_errors=True)
     return record
 
@@ -126,43 +95,6 @@ def _made(study: Study, name: str, module: Distiller, setting: Setting, partial:
     return made
 
 
-def _save(record: RunRecord, model: Network, curves: list[dict[str, Any]], saw: Mapping[str, list[int]]) -> None:
-    with staged_folder(run_folder("train", record.id)) as stage:
-        save_package(model, stage / "package", {"stage": "float", "run": record.id, "parents": record.parents})
-        pd.DataFrame(curves).to_parquet(stage / "curves.parquet")
-        (stage / "saw.json").write_text(json.dumps(saw))
-        save_record(record, stage)
-
-
-def package_folder(record: RunRecord) -> Path:
-    """Return the folder of a trained node's package."""
-    return run_folder("train", record.id) / "package"
-
-
-def rows_seen(record: RunRecord) -> dict[str, list[int]]:
-    """Return the row ids behind every object this run fitted."""
-    folder = run_folder(record.verb, record.id)
-    load_record(folder)
-    found: dict[str, list[int]] = json.loads((folder / "saw.json").read_text())
-    return found
-
-
-def selection(node: Node, task: Task, labels: int) -> str:
-    """Say in words what chose a node's weights."""
-    if node.steps == 0:
-        return "nothing: the weights as they were given"
-    if node.select == "last":
-        return f"nothing: the weights after the last of {node.steps} steps"
-    patterns = "complete rows" if node.select == "complete" else "mean over all subsets"
-    return f"validation {task.primary}, {patterns}, {labels} labels"
-
-
-def _parents(study: Study, name: str, trained: Mapping[str, RunRecord]) -> dict[str, str]:
-    names = {edge.teacher for edge in edges_into(study, name).values() if edge.teacher != name}
-    names |= study.nodes[name].origins
-    return {parent: trained[parent].id for parent in sorted(names)}
-
-
 def build(
     study: Study, name: str, setting: Setting, packages: Mapping[str, Path]
 ) -> tuple[Distiller, dict[str, list[int]]]:
@@ -177,7 +109,7 @@ def build(
     node = study.nodes[name]
     sees = [modality for modality in setting.source.modalities if modality in node.sees]
     model, saw = _network(node, name, sees, setting, packages)
-    edges = {key: _edge(edge, setting, packages, node) for key, edge in edges_into(study, name).items()}
+    edges = {key: _edge(study, edge, setting, packages) for key, edge in edges_into(study, name).items()}
     module = Distiller(
         model.train(),
         edges=edges,
@@ -216,32 +148,14 @@ def _network(
     return model, saw | {f"scaler {modality}": rows.tolist() for modality, rows in used.items()}
 
 
-def _edge(edge: EdgeConfig, setting: Setting, packages: Mapping[str, Path], student: Node) -> Edge:
+def _edge(study: Study, edge: EdgeConfig, setting: Setting, packages: Mapping[str, Path]) -> Edge:
     objective = OBJECTIVES.build(edge.loss)
     if edge.view == "full":
         return Edge(None, objective, edge.weight, when=edge.when, view="full")
     teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True))
-    changed = set(student.augment) & set(student.sees) & set(teacher.sees)
-    if not changed if edge.cache is None else edge.cache:
+    if is_cached(study, edge):
         teacher = teacher_outputs(teacher, setting)
     return Edge(teacher, objective, edge.weight, when=edge.when)
-
-
-@dataclass
-class Made:
-    """What a training, or a look at given weights, found.
-
-    Attributes:
-        score: on validation rows, of the weights kept.
-        round: after which they were kept.
-        steps: optimiser steps taken.
-        curves: a row per round and quantity.
-    """
-
-    score: float
-    round: int
-    steps: int
-    curves: list[dict[str, Any]]
 
 
 def fit(
@@ -264,15 +178,9 @@ def fit(
         trainer: `trainer:` of the study.
         run: what loggers call it.
     """
-    accumulated = int(trainer.get("accumulate_grad_batches", 1))
-    order = StepBatches(
-        training_rows(node, setting),
-        batch_size=node.batch_size,
-        steps=node.validate_every * accumulated,
-        seed=derive(module.seed, "order"),
-    )
+    order = stream(module, node, setting, int(trainer.get("accumulate_grad_batches", 1)))
     train = batches(setting.source, setting.available, order)
-    best, curves, resume = KeepBest(node.select), Curves(), Resume(partial)
+    best, curves, resume = KeepBest(node.select, node.patience), Curves(), Resume(partial)
     loggers = make_loggers(trainer, run)
     ours = [best, curves, Progress(tick), resume]
     lightning = make_trainer(trainer, callbacks=ours, loggers=loggers, epochs=node.steps // node.validate_every)
@@ -284,6 +192,19 @@ def fit(
     finally:
         close_loggers(loggers)
     return Made(best.score, best.round, lightning.global_step, curves.rows)
+
+
+def stream(module: Distiller, node: Node, setting: Setting, accumulated: int = 1) -> StepBatches:
+    """Return the rows of a node's batches, a round between two looks at the validation rows.
+
+    Args:
+        module: whose seed decides the order.
+        node: its rows, batches and looks.
+        setting: its data.
+        accumulated: batches per optimiser step.
+    """
+    rows, seed = training_rows(node, setting), derive(module.seed, "order")
+    return StepBatches(rows, batch_size=node.batch_size, steps=node.validate_every * accumulated, seed=seed)
 
 
 def look(module: Distiller, setting: Setting, trainer: Mapping[str, Any]) -> Made:

@@ -113,6 +113,9 @@ def _node_faults(node: Node, where: str) -> list[str]:
     for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
         if getattr(node, field) < least:
             found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")
+    if node.patience is not None and (node.patience < 1 or node.select == "last"):
+        needs = "at least 1" if node.select != "last" else "no patience with select: last, which compares no scores"
+        found.append(f"{where}.patience: expected {needs}, got {node.patience}")
     if node.steps == 0 and node.init is None and "import" not in node.model:
         found.append(f"{where}.steps: 0 uses given weights, and none are given; name init or a model with import")
     if node.validate_every >= 1 and node.steps % node.validate_every:

@@ -1,4 +1,4 @@
-"""For every replica of a stack, the weights with its best validation score; who stops improving, stops costing."""
+"""What watches a stack, replica by replica: best weights on validation, curves; who stops improving, stops costing."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class KeepBestEach(pl.Callback):
         self.select, self.patience = select, patience
         self.score = torch.full((replicas,), -torch.inf)
         self.round = torch.zeros(replicas, dtype=torch.int64)
+        self.rounds = torch.zeros(replicas, dtype=torch.int64)
+        """[R], how many each was trained for."""
         self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -36,6 +38,7 @@ class KeepBestEach(pl.Callback):
         # A replica without a usable score (NaN) keeps what it had.
         better = torch.ones_like(scores, dtype=torch.bool) if self.select == "last" else scores >= self.score[alive]
         chosen = alive[better]
+        self.rounds[alive] = trainer.current_epoch + 1
         self.score[chosen], self.round[chosen] = scores[better], trainer.current_epoch
         for name, value in pl_module.model.each().items():
             if name not in self.weights:
@@ -63,7 +66,27 @@ class KeepBestEach(pl.Callback):
         return {name: value[replica].clone() for name, value in self.weights.items()} | dict(shared)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "round": self.round, "weights": self.weights}
+        return {"score": self.score, "round": self.round, "rounds": self.rounds, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.score, self.round, self.weights = state_dict["score"], state_dict["round"], state_dict["weights"]
+        self.rounds = state_dict["rounds"]
+
+
+class CurvesEach(pl.Callback):
+    """Collect what every replica's training would log alone, a row per round and quantity.
+
+    Comes before `KeepBestEach`, which takes those out that stop.
+
+    Args:
+        replicas: R, of the stack as it was made.
+    """
+
+    def __init__(self, replicas: int) -> None:
+        self.rows: list[list[dict[str, Any]]] = [[] for _ in range(replicas)]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Replicas)
+        for quantity, values in pl_module.curves.items():
+            for replica, value in zip(pl_module.fold.alive.tolist(), values.tolist(), strict=True):
+                self.rows[replica].append({"epoch": trainer.current_epoch, "quantity": quantity, "value": value})

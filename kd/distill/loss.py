@@ -78,7 +78,7 @@ def distillation_loss(
     *,
     counted: Tensor,
     supervised: float | Tensor = 1.0,
-    replicas: int = 1,
+    replicas: int | None = None,
 ) -> dict[str, Tensor]:
     """Return each term of the loss, summed over its rows and divided by the rows of the batch.
 
@@ -90,17 +90,17 @@ def distillation_loss(
         task: supervised loss.
         counted: bool [B], rows the student may learn from.
         supervised: weight of the labels' loss, one for all or one per row.
-        replicas: R, how many students' batches lie one after the other in this one.
+        replicas: R, how many students' batches lie one after the other in this one; None is a student alone.
 
     Returns:
-        `supervised` and `edge/<name>`, scalars or, with several replicas, [R]; their sum is the loss.
+        `supervised` and `edge/<name>`, scalars or, of replicas, [R]; their sum is the loss.
     """
     # Losses are computed in float32 at least, whatever the precision of the network.
     logits = student.logits.to(torch.promote_types(student.logits.dtype, torch.float32))
     terms = {"supervised": supervised * task.loss(logits, batch.label, batch.labelled & counted)}
     for name, edge in edges.items():
         terms[f"edge/{name}"] = edge.loss(student, teachers[name], batch, counted)
-    if replicas == 1:
+    if replicas is None:
         return {name: each.sum() / len(batch) for name, each in terms.items()}
     return {name: each.view(replicas, -1).sum(dim=1) * (replicas / len(batch)) for name, each in terms.items()}
 
@@ -108,3 +108,13 @@ def distillation_loss(
 def total(terms: Mapping[str, Tensor]) -> Tensor:
     """Return the sum of the terms in the order of their names, so that YAML order changes no bit."""
     return torch.stack([terms[name] for name in sorted(terms)]).sum(dim=0)
+
+
+def curve_points(loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a step adds to the curves: the loss, and its terms where there are several."""
+    return {"train_loss": loss} | ({f"train/{name}": term for name, term in terms.items()} if len(terms) > 1 else {})
+
+
+def diverged(step: int) -> ConfigError:
+    """Return the error of a training whose loss is no number."""
+    return ConfigError(f"training: the loss is no number at step {step}; lower optimizer.lr or look for huge values")

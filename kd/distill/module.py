@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kd.distill import OPTIMIZERS, SCHEDULES
 from kd.distill.augment import Augmentation
 from kd.distill.branches import branches, frozen, parameter_groups
-from kd.distill.loss import Edge, distillation_loss, total
+from kd.distill.loss import Edge, curve_points, distillation_loss, diverged, total
 from kd.distill.teachers import Cached
 from kd.distill.view import drop, eligible, judged, pattern, row_draws
 from kd.errors import ConfigError
@@ -135,18 +135,13 @@ class Distiller(pl.LightningModule):
             )
         loss = total(terms)
         if not torch.isfinite(loss):
-            raise ConfigError(
-                f"training: the loss is {loss.item()} at step {step}; lower optimizer.lr or look for huge values"
-            )
+            raise diverged(step)
         self._note(loss, terms, len(batch))
         return self._shared(loss, len(batch))
 
     def _note(self, loss: Tensor, terms: Mapping[str, Tensor], rows: int) -> None:
         """Log the epoch's means with its last batch: logging each batch takes as long as training a small network."""
-        named = {"train_loss": loss} | (
-            {f"train/{name}": term for name, term in terms.items()} if len(terms) > 1 else {}
-        )
-        for name, value in named.items():
+        for name, value in curve_points(loss, terms).items():
             self._sums[name] = self._sums.get(name, 0.0) + rows * value.detach()
         self._rows += rows
         if getattr(self._trainer, "is_last_batch", False):

@@ -7,7 +7,7 @@ whole. A replica whose loss is not finite stops counting and touches no other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from kd.distill import SCHEDULES
 from kd.distill.branches import frozen, parameter_groups
 from kd.distill.loss import distillation_loss, total
 from kd.distill.memory import keep_freed_memory
-from kd.distill.module import Distiller
+from kd.distill.module import SCORE, Distiller
 from kd.distill.rates import stacked_optimizer
 from kd.distill.stack import StackedEdge
 from kd.distill.view import drop, eligible, judged, pattern, row_draws
@@ -68,7 +68,11 @@ class Replicas(pl.LightningModule):
         """Replica -> step at which its loss was no number."""
         self.scores = torch.empty(0)
         """[R], of those that are left, after each look at the validation rows."""
+        self.curves: dict[str, Tensor] = {}
+        """Quantity -> [R] after each look at the validation rows: what `Distiller` logs of one student."""
         self._answers: list[tuple[Tensor, Tensor]] = []
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
         self._still: list[nn.Module] = []
 
     @property
@@ -90,7 +94,8 @@ class Replicas(pl.LightningModule):
         optimizer, step = self.optimizers(), self.global_step
         batch = self._augmented(batch, step)
         self.fold.generator.manual_seed(derive(self.seed, "noise", step))
-        each = total(self._terms(batch, step))
+        terms = self._terms(batch, step)
+        each = total(terms)
         optimizer.zero_grad()  # type: ignore[union-attr]
         # No replica's parameters enter another's loss: the gradient of the sum is each one's own.
         self.manual_backward(each.sum())
@@ -98,6 +103,7 @@ class Replicas(pl.LightningModule):
             clip_each(list(self.parameters()), self.clip)
         optimizer.step()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr]
+        self._note(each, terms)
         self._note_failures(each.detach(), step)
 
     def _terms(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -157,6 +163,12 @@ class Replicas(pl.LightningModule):
         label = torch.cat([label for _, label in self._answers])
         self._answers.clear()
         self.scores = torch.stack([self.task.scores(each, label) for each in logits]).mean(dim=0)
+        shown = label.repeat(logits.shape[0] * logits.shape[1], *[1] * (label.dim() - 1))
+        loss = self.task.loss(
+            logits.flatten(0, 2), shown, torch.ones(len(shown), dtype=torch.bool, device=shown.device)
+        )
+        self.curves = {name: value / self._steps for name, value in self._sums.items()}
+        self.curves |= {SCORE: self.scores, "validation_loss": loss.view(logits.shape[:3]).mean(dim=(0, 2))}
 
     @torch.no_grad()
     def narrow(self, kept: Tensor) -> None:
@@ -174,6 +186,18 @@ class Replicas(pl.LightningModule):
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.dim() and len(value) == before:
                     state[name] = value[kept]
+
+    def on_train_epoch_start(self) -> None:
+        self._sums, self._steps = {}, 0
+
+    def _note(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Add up the losses of a round: their mean is a point of each replica's curves."""
+        named = {"train_loss": loss} | (
+            {f"train/{name}": term for name, term in terms.items()} if len(terms) > 1 else {}
+        )
+        for name, value in named.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        self._steps += 1
 
     def _note_failures(self, loss: Tensor, step: int) -> None:
         for position in (~loss.isfinite()).nonzero().flatten().tolist():

@@ -26,6 +26,25 @@ ROWS_AT_ONCE = 256
 """Rows per batch where nothing is trained, few enough for pictures; no result depends on it."""
 
 
+@dataclass(frozen=True)
+class Fingerprints:
+    """What of a replicate's data decides a training, without the data.
+
+    Attributes:
+        data: of the source.
+        processors: modality -> digest of what was learnt from its training rows.
+        split: of the rows.
+        mask: of the mask.
+        seed: of the replicate.
+    """
+
+    data: str
+    processors: dict[str, str]
+    split: str
+    mask: str
+    seed: int
+
+
 @dataclass
 class Setting:
     """One replicate's data: the same for every node trained in it.
@@ -55,6 +74,14 @@ class Setting:
     def available(self) -> Tensor:
         """bool [N, M]: what nature left and the mask keeps."""
         return self.mask.available(self.source)
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What identifies these data."""
+        processors = {modality: processor.digest for modality, processor in self.source.processors.items()}
+        return Fingerprints(
+            self.source.fingerprint, processors, self.split.fingerprint, self.mask.fingerprint, self.seed
+        )
 
     def rows(self, ids: Tensor, available: Tensor) -> Batch:
         """Return rows as one batch under an availability given for all N rows."""

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from torch import Tensor
 
 from kd.evaluate.predictions import SEPARATOR, all_subsets
 from kd.evaluate.statistics import mean_interval
-from kd.tasks import Task
 
 
 def subset_rows(
-    answers: Mapping[str, Tensor | None], label: Tensor, task: Task, **identity: object
+    answers: Mapping[str, Tensor | None],
+    label: Tensor,
+    measure: Callable[[Tensor, Tensor], Mapping[str, float]],
+    **identity: object,
 ) -> list[dict[str, object]]:
     """Return one row per subset and metric for one model; subsets it cannot answer give none.
 
     Args:
         answers: subset -> logits [N, C] or None.
         label: [N].
-        task: whose metrics.
+        measure: metric -> value, from logits and label: a task's `metrics`.
         identity: node, stage, seed: copied into each row.
     """
     rows = []
+    # A network that sees less answers several subsets with the same logits.
+    measured: dict[int, Mapping[str, float]] = {}
     for subset, logits in answers.items():
         if logits is None:
             continue
         size = len(subset.split(SEPARATOR))
-        for metric, value in task.metrics(logits, label).items():
+        if id(logits) not in measured:
+            measured[id(logits)] = measure(logits, label)
+        for metric, value in measured[id(logits)].items():
             rows.append({**identity, "subset": subset, "size": size, "n": len(label), "metric": metric, "value": value})
     return rows
 

@@ -16,6 +16,7 @@ KINDS = ("baseline", "teacher", "student", "ensemble")
 """Kinds of nodes in the order of a report's rows."""
 COLUMNS = {
     "subsets": ("node", "stage", "seed", "subset", "size", "n", "metric", "value"),
+    "results": ("variant", "node", "stage", "seed", "subset", "size", "n", "metric", "value"),
     "contrasts": (
         *("method", "baseline", "subset", "metric", "estimate", "low", "high"),
         *("seeds", "estimand", "verdict", "detectable"),
@@ -55,16 +56,21 @@ class Evidence:
 
     @property
     def metric(self) -> str:
-        """The metric the report leads with: that of the first declared contrast, else accuracy, else the first."""
-        if len(self.contrasts):
-            return str(self.contrasts["metric"].iloc[0])
-        known = list(self.subsets["metric"].unique())
-        return "accuracy" if "accuracy" in known or not known else str(known[0])
+        """The metric the report leads with."""
+        return leading_metric(self.subsets, self.contrasts)
 
     @property
     def kinds(self) -> dict[str, str]:
         """What each node is: baseline, teacher, student or ensemble."""
         return {name: str(node.get("kind", "")) for name, node in self.graph.get("nodes", {}).items()}
+
+
+def leading_metric(subsets: pd.DataFrame, contrasts: pd.DataFrame) -> str:
+    """Return the metric a report leads with: that of the first declared contrast, else accuracy, else the first."""
+    if len(contrasts):
+        return str(contrasts["metric"].iloc[0])
+    known = list(subsets["metric"].unique()) if len(subsets) else []
+    return "accuracy" if "accuracy" in known or not known else str(known[0])
 
 
 def load_evidence(folder: Path) -> Evidence:
@@ -74,17 +80,19 @@ def load_evidence(folder: Path) -> Evidence:
         RecordError: the record, a file it must name, or a column of that file is missing or damaged.
     """
     record = load_record(folder)
-    stages = _table(record, folder, "stages") if "stages" in record.files else pd.DataFrame(columns=COLUMNS["stages"])
-    graph = _document(record, folder, "graph")
+    stages = (
+        read_table(record, folder, "stages") if "stages" in record.files else pd.DataFrame(columns=COLUMNS["stages"])
+    )
+    graph = read_document(record, folder, "graph")
     return Evidence(
         record=record,
-        subsets=_arranged(_table(record, folder, "subsets"), graph, stages),
-        contrasts=_table(record, folder, "contrasts"),
-        summary=_arranged(_table(record, folder, "summary"), graph, stages),
-        curves=_arranged(_table(record, folder, "curves"), graph, stages),
+        subsets=_arranged(read_table(record, folder, "subsets"), graph, stages),
+        contrasts=read_table(record, folder, "contrasts"),
+        summary=_arranged(read_table(record, folder, "summary"), graph, stages),
+        curves=_arranged(read_table(record, folder, "curves"), graph, stages),
         stages=_arranged(stages, graph, stages),
         graph=graph,
-        provenance=_document(record, folder, "provenance"),
+        provenance=read_document(record, folder, "provenance"),
     )
 
 
@@ -106,19 +114,29 @@ def _path(record: RunRecord, folder: Path, name: str) -> Path:
     return folder / record.files[name]
 
 
-def _table(record: RunRecord, folder: Path, name: str) -> pd.DataFrame:
+def read_table(record: RunRecord, folder: Path, name: str) -> pd.DataFrame:
+    """Read one of a run's tables.
+
+    Raises:
+        RecordError: it is missing, damaged or lacks a column.
+    """
     path = _path(record, folder, name)
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not a readable Parquet table ({error}); run `kd run` again") from error
-    absent = [column for column in COLUMNS[name] if column not in frame]
+    absent = [column for column in COLUMNS.get(name, ()) if column not in frame]
     if absent:
         raise RecordError(f"{path}: table {name!r} lacks the columns {', '.join(absent)}; run `kd run` again")
     return frame
 
 
-def _document(record: RunRecord, folder: Path, name: str) -> dict[str, Any]:
+def read_document(record: RunRecord, folder: Path, name: str) -> dict[str, Any]:
+    """Read one of a run's JSON files.
+
+    Raises:
+        RecordError: it is missing or damaged.
+    """
     path = _path(record, folder, name)
     try:
         content = json.loads(path.read_text())

@@ -46,12 +46,13 @@ CELL, WIDE_CELL, PAGE = 0.47, 0.85, 8.6
 
 
 @contextmanager
-def _drawing(name: str, width: float, height: float) -> Iterator[Figure]:
+def drawing(name: str, width: float, height: float) -> Iterator[Figure]:
+    """Give a figure of ours, width and height in inches."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         yield Figure(figsize=(width, height))
 
 
-def _svg(figure: Figure, name: str, label: str) -> str:
+def svg(figure: Figure, name: str, label: str) -> str:
     """Return a figure as an SVG element that scales with its container; its ids are unique to `name`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -91,7 +92,7 @@ def subset_heat_map(frame: pd.DataFrame, metric: str) -> str:
     left = 0.085 * max([len(text) for text in [*labels, *names]], default=1) + 0.25
     cell = max(CELL, min(WIDE_CELL, (PAGE - left - 0.1) / max(1, len(columns))))
     width, height = left + cell * len(columns) + 0.1, 0.24 * len(names) + 0.31 * len(rows) + 0.3
-    with _drawing("heat", width, height) as figure:
+    with drawing("heat", width, height) as figure:
         axes = figure.add_axes((left / width, 0.02, cell * len(columns) / width, 0.96))
         tops = _dots(axes, columns, names)
         values = {(r.node, r.stage, r.subset): r.mean for r in table.itertuples(index=False)}
@@ -101,7 +102,7 @@ def subset_heat_map(frame: pd.DataFrame, metric: str) -> str:
         axes.set_xticks([])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        return _svg(figure, "heat", f"Heat map: mean {metric_name(metric)} per node, stage and subset of modalities")
+        return svg(figure, "heat", f"Heat map: mean {metric_name(metric)} per node, stage and subset of modalities")
 
 
 def tops_of(names: Sequence[str]) -> list[float]:
@@ -146,7 +147,7 @@ def training_curves(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _curves(frame: pd.DataFrame, name: str, node: str, span: tuple[float, float]) -> str:
-    with _drawing(name, 4.6, 1.9) as figure:
+    with drawing(name, 4.6, 1.9) as figure:
         losses, scores = figure.subplots(1, 2)
         _band(losses, frame, "train_loss", BLUE, "-", label="training")
         _band(losses, frame, "validation_loss", ORANGE, "--", label="validation")
@@ -160,7 +161,7 @@ def _curves(frame: pd.DataFrame, name: str, node: str, span: tuple[float, float]
         if losses.lines:
             losses.legend(frameon=False, fontsize=8.5, handlelength=1.6)
         figure.subplots_adjust(left=0.1, right=0.99, top=0.87, bottom=0.24, wspace=0.26)
-        return _svg(figure, name, f"Training curves of {node}")
+        return svg(figure, name, f"Training curves of {node}")
 
 
 def _band(axes: Axes, frame: pd.DataFrame, quantity: str, colour: str, dash: str, *, label: str) -> None:
@@ -192,7 +193,7 @@ def stage_charts(stages: pd.DataFrame, subsets: pd.DataFrame, metric: str) -> li
 
 
 def _bars(name: str, title: str, labels: list[str], values: Sequence[float], colour: str, form: str) -> str:
-    with _drawing(name, 4.2, 0.7 + 0.3 * len(labels)) as figure:
+    with drawing(name, 4.2, 0.7 + 0.3 * len(labels)) as figure:
         axes = _rows(figure, labels, title)
         axes.barh(range(len(values)), values, color=colour, height=0.62)
         top = max([value for value in values if np.isfinite(value)], default=1.0)
@@ -202,11 +203,11 @@ def _bars(name: str, title: str, labels: list[str], values: Sequence[float], col
         axes.set_xlim(0, 1.28 * top)
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
-        return _svg(figure, name, f"{title} per stage")
+        return svg(figure, name, f"{title} per stage")
 
 
 def _spread(pairs: list[tuple[str, str]], labels: list[str], table: pd.DataFrame, metric: str) -> str:
-    with _drawing("spread", 4.2, 0.95 + 0.3 * len(labels)) as figure:
+    with drawing("spread", 4.2, 0.95 + 0.3 * len(labels)) as figure:
         axes = _rows(figure, labels, f"{metric_name(metric)} over subsets")
         for place, (node, stage) in enumerate(pairs):
             cells = table[(table["node"] == node) & (table["stage"] == stage)]
@@ -220,7 +221,7 @@ def _spread(pairs: list[tuple[str, str]], labels: list[str], table: pd.DataFrame
             axes.plot(values.mean(), place, "|", color=INK, markersize=12, markeredgewidth=1.6)
             axes.plot(values[cells["size"].idxmax()], place, "o", color=GREEN, markersize=6)
         axes.locator_params(axis="x", nbins=6)
-        return _svg(figure, "spread", f"{metric_name(metric)} per stage over the subsets of modalities")
+        return svg(figure, "spread", f"{metric_name(metric)} per stage over the subsets of modalities")
 
 
 def _rows(figure: Figure, labels: list[str], title: str) -> Axes:

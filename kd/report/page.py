@@ -60,6 +60,20 @@ def gather(evidence: Evidence) -> dict[str, Any]:
 def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
     """Return the page; it names no other file and fetches nothing."""
     metric = evidence.metric
+    curves = {node: Markup(svg) for node, svg in training_curves(evidence.curves).items()}
+    charts = stage_charts(evidence.stages, evidence.subsets, metric) if len(evidence.stages) else []
+    return render(
+        "page.html.j2",
+        **content,
+        graph=Markup(graph_picture(evidence.graph)),
+        heat=Markup(subset_heat_map(evidence.subsets, metric)) if len(evidence.subsets) else "",
+        curves=curves,
+        charts=[Markup(svg) for svg in charts],
+    )
+
+
+def render(template: str, **content: Any) -> str:
+    """Return a page of ours; every page has a title, an answer and provenance."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -67,17 +81,7 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    curves = {node: Markup(svg) for node, svg in training_curves(evidence.curves).items()}
-    charts = stage_charts(evidence.stages, evidence.subsets, metric) if len(evidence.stages) else []
-    return environment.get_template("page.html.j2").render(
-        **content,
-        graph=Markup(graph_picture(evidence.graph)),
-        heat=Markup(subset_heat_map(evidence.subsets, metric)) if len(evidence.subsets) else "",
-        curves=curves,
-        charts=[Markup(svg) for svg in charts],
-        columns=column_classes,
-        code=code_spans,
-    )
+    return environment.get_template(template).render(**content, columns=column_classes, code=code_spans)
 
 
 def code_spans(text: str) -> Markup:

@@ -15,7 +15,8 @@ from torch import Tensor
 from kd.baselines import BASELINES
 from kd.compress.package import Package
 from kd.config import Baseline, Study
-from kd.distill.fit import Setting, package_folder, training_rows
+from kd.distill.fit import Setting, training_rows
+from kd.distill.trained import package_folder
 from kd.distill.view import pattern
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, predict
 from kd.evaluate.predictor import Predictor

@@ -40,16 +40,22 @@ def refuse_leaking_columns(source: Source) -> None:
         raise LeakError(f"data.{source.name}: the label can be read off {', '.join(map(str, columns))}; remove it")
 
 
-def faults(study: Study) -> list[str]:
-    """Return every fault of a study, those that need its data included."""
+def faults(study: Study, source: Source | None = None) -> list[str]:
+    """Return every fault of a study, those that need its data included.
+
+    Args:
+        study: the config.
+        source: its data, where they are loaded and looked at already.
+    """
     found = part_faults(study)
     if study.compress is not None:
         found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
     if found:
         return found
     try:
-        source = load(study)
-        refuse_leaking_columns(source)
+        if source is None:
+            source = load(study)
+            refuse_leaking_columns(source)
     except (ConfigError, DataError) as error:
         return error.faults
     except LeakError as error:

@@ -14,7 +14,8 @@ from torch import nn
 from kd.compress.package import Context, Package
 from kd.compress.pipeline import StageResult, compress
 from kd.config import Compression, Study
-from kd.distill.fit import Setting, finetune, package_folder, training_rows
+from kd.distill.fit import Setting, finetune, training_rows
+from kd.distill.trained import package_folder
 from kd.evaluate.cost import latency
 from kd.record import RunRecord, code_address, digest, finished, run_folder, save_record, staged_folder, write_atomic
 from kd.study.answers import FLOAT, answers_of, child_record, flat

@@ -35,15 +35,19 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
     every = all_subsets(source.modalities)
     pooled, splits = pool_folds(replicates)
     fused = pooled | _ensembles(study, pooled, sorted(splits), every, task) | _bayes_rule(source, splits, every)
+
+    def primary(logits: Tensor, label: Tensor) -> dict[str, float]:
+        return {task.primary: task.score(logits, label)}
+
     test: list[dict[str, object]] = []
     validation: list[dict[str, object]] = []
     for (node, stage, seed), answers in fused.items():
         identity = {"node": node, "stage": stage, "seed": seed}
         rows = splits[seed]
-        test += subset_rows({s: answer(answers.test, s) for s in every}, source.label[rows.test], task, **identity)
-        validation += subset_rows(
-            {s: answer(answers.validation, s) for s in every}, source.label[rows.validation], task, **identity
-        )
+        shown = {subset: answer(answers.test, subset) for subset in every}
+        test += subset_rows(shown, source.label[rows.test], task.metrics, **identity)
+        shown = {subset: answer(answers.validation, subset) for subset in every}
+        validation += subset_rows(shown, source.label[rows.validation], primary, **identity)
     frame = pd.DataFrame(test)
     stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
     return {
@@ -79,6 +83,8 @@ def pool_folds(replicates: Sequence[Replicate]) -> tuple[dict[Key, Answers], dic
     for seed in dict.fromkeys(r.seed for r in replicates):
         own = [r for r in replicates if r.seed == seed]
         for node, stage in own[0].answers:
+            if any((node, stage) not in r.answers for r in own):
+                continue  # its training failed on one of the folds
             parts = [r.answers[node, stage] for r in own]
             answers[node, stage, seed] = Answers(
                 {s: torch.cat([p.validation[s] for p in parts]) for s in parts[0].validation},
@@ -100,6 +106,8 @@ def _ensembles(
     found = {}
     for name, ensemble in study.ensembles.items():
         for seed in seeds:
+            if any((member, FLOAT, seed) not in answers for member in ensemble.members):
+                continue
             members = [answers[member, FLOAT, seed] for member in ensemble.members]
             parts = {}
             for part in ("validation", "test"):
@@ -137,13 +145,19 @@ def contrasts(
     for name, contrast in study.contrasts.items():
         chosen = every[-1:] if contrast.over == "complete" else every
         per_seed = []
-        for seed, rows in splits.items():
+        compared = [
+            seed
+            for seed in splits
+            if all((node, FLOAT, seed) in answers for node in (contrast.method, contrast.baseline))
+        ]
+        for seed in compared:
+            rows = splits[seed]
             label = source.label[rows.test]
             method = correctness(answers[contrast.method, FLOAT, seed].test, chosen, label, task)
             baseline = correctness(answers[contrast.baseline, FLOAT, seed].test, chosen, label, task)
             shared = sorted(set(method) & set(baseline))
             per_seed.append(torch.stack([method[s] - baseline[s] for s in shared]).mean(dim=0).double())
-        if study.seeds * (study.split.folds or 1) < 2:
+        if len(compared) * (study.split.folds or 1) < 2:
             continue
         found.append(
             {
@@ -152,9 +166,9 @@ def contrasts(
                 "baseline": contrast.baseline,
                 "subset": "complete" if contrast.over == "complete" else "mean over subsets",
                 "metric": "accuracy" if task.name == "multiclass" else "negative squared error",
-                "seeds": study.seeds,
+                "seeds": len(compared),
                 "estimand": "new rows",
-                **asdict(_difference(study, per_seed, list(splits.values()))),
+                **asdict(_difference(study, per_seed, [splits[seed] for seed in compared])),
             }
         )
     columns = [

@@ -1,6 +1,6 @@
-"""The replicates of a study one after another, or several at once in processes of their own, to the same numbers.
+"""Jobs one after another, or several at once in processes of their own, to the same numbers.
 
-Processes share the run store and nothing else. What one has finished is read from there, so a stopped run goes on.
+Processes share the run store and nothing else. What one has finished is read from there, so stopped work goes on.
 """
 
 from __future__ import annotations
@@ -8,43 +8,86 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from queue import Empty
 from typing import Any
 
-from kd.config import Study
-from kd.data.source import Source
-from kd.study.check import load
-from kd.study.replicate import Listener, Replicate, name_of, places, run_replicate
+from kd.study.replicate import Listener
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
-def run_replicates(study: Study, source: Source, listener: Listener) -> list[Replicate]:
-    """Run every replicate, `study.jobs` at a time, and return them in order.
+@dataclass(frozen=True)
+class Job:
+    """A call that can be made in another process.
+
+    Attributes:
+        function: of the arguments and a listener; at the top of its module.
+        arguments: that travel between processes.
+        needs: keys of the jobs that must be done before.
+        name: put before what it tells of its progress where several run at once.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    needs: frozenset[str] = frozenset()
+    name: str = ""
+
+
+Done = Callable[[str, Any], None]
+"""Hears of every job that ends, with its key and what it returned."""
+
+
+def run_jobs(
+    jobs: Mapping[str, Job], processes: int, listener: Listener, done: Done = lambda key, result: None
+) -> dict[str, Any]:
+    """Run every job, some at a time, and return key -> result in the jobs' order.
+
+    Args:
+        jobs: by key, each after those that it needs.
+        processes: at most so many at a time; 1 runs them here.
+        listener: hears of their progress.
+        done: hears of each that ends.
 
     Raises:
-        KDError: what the first replicate to fail raised; the others are stopped, and go on from there next time.
+        KDError: what the first job to fail raised; the others are stopped.
     """
-    every = places(study)
-    if min(study.jobs, len(every)) == 1:
-        return [run_replicate(study, source, seed, fold, listener) for seed, fold in every]
+    found: dict[str, Any] = {}
+    if min(processes, len(jobs)) <= 1:
+        for key, job in jobs.items():
+            found[key] = job.function(*job.arguments, listener)
+            done(key, found[key])
+        return found
+    with _pool(min(processes, len(jobs))) as (pool, heard):
+        running: dict[Future[Any], str] = {}
+        waiting = dict(jobs)
+        while waiting or running:
+            for key in [key for key, job in waiting.items() if job.needs <= set(found)]:
+                job = waiting.pop(key)
+                running[pool.submit(job.function, *job.arguments, _Relay(heard, job.name))] = key
+            ended, _ = wait(running, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
+            _pass_on(heard, listener)
+            for future in ended:
+                key = running.pop(future)
+                found[key] = future.result()
+                done(key, found[key])
+    return {key: found[key] for key in jobs}
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """Give processes and the queue on which they tell of their progress; end them whatever happens."""
     context = get_context("spawn")
     with context.Manager() as manager:
-        heard = manager.Queue()
-        pool = ProcessPoolExecutor(study.jobs, context, _watch_parent, (os.getpid(),))
+        pool = ProcessPoolExecutor(processes, context, _watch_parent, (os.getpid(),))
         try:
-            futures = [pool.submit(_run_one, study, seed, fold, heard) for seed, fold in every]
-            _listen(futures, heard, listener)
-            return [future.result() for future in futures]
+            yield pool, manager.Queue()
         finally:
             _stop(pool)
-
-
-def _run_one(study: Study, seed: int, fold: int, heard: Any) -> Replicate:
-    return run_replicate(study, load(study), seed, fold, _Relay(heard, name_of(study, seed, fold)))
 
 
 class _Relay:
@@ -57,18 +100,16 @@ class _Relay:
         self.heard.put(("stage", text))
 
     def tick(self, text: str, done: int, total: int) -> None:
-        self.heard.put(("tick", f"{self.name}: {text}", done, total))
+        self.heard.put(("tick", f"{self.name}: {text}" if self.name else text, done, total))
 
 
-def _listen(futures: Sequence[Future[Replicate]], heard: Any, listener: Listener) -> None:
-    """Pass on what the processes tell until all are done or one has failed."""
-    while not all(future.done() for future in futures):
-        if any(future.done() and future.exception() for future in futures):
-            return
+def _pass_on(heard: Any, listener: Listener) -> None:
+    """Tell the listener what the processes have told so far."""
+    while True:
         try:
-            what, *rest = heard.get(timeout=SECONDS_BETWEEN_LOOKS)
+            what, *rest = heard.get_nowait()
         except Empty:
-            continue
+            return
         getattr(listener, what)(*rest)
 
 

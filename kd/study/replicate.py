@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -97,20 +98,38 @@ def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setti
     return Setting.of(source, split, draw(source, split, study.mask, seed), seed)
 
 
-def run_replicate(study: Study, source: Source, seed: int, fold: int, listener: Listener) -> Replicate:
-    """Train, evaluate and compress one replicate; whatever is done already is read from the store."""
+def run_replicate(
+    study: Study,
+    source: Source,
+    seed: int,
+    fold: int,
+    listener: Listener,
+    trained: Mapping[str, RunRecord] | None = None,
+) -> Replicate:
+    """Train, evaluate and compress one replicate; whatever is done already is read from the store.
+
+    Args:
+        study: the config.
+        source: its data.
+        seed: of the replicate.
+        fold: of the replicate.
+        listener: hears of progress.
+        trained: its nodes, where they were trained elsewhere; one that is not among them failed there.
+    """
     setting = setting_for(study, source, seed, fold)
     name = name_of(study, seed, fold)
-    listener.stage(f"{name}: training {len(study.nodes)} nodes")
     found = Replicate(seed, fold, setting.split, setting.mask.fingerprint)
-    found.trained = train_graph(study, setting, listener.tick)
+    if trained is None:
+        listener.stage(f"{name}: training {len(study.nodes)} nodes")
+        trained = train_graph(study, setting, listener.tick)
+    found.trained = dict(trained)
     for node, record in found.trained.items():
         found.answers[node, FLOAT] = node_answers(record, setting, study.threads)
     for baseline in study.baselines:
         listener.tick(baseline, 0, 1)
         found.baselines[baseline], found.answers[baseline, FLOAT] = baseline_answers(study, baseline, setting)
         listener.tick(baseline, 1, 1)
-    if study.compress is not None:
+    if study.compress is not None and study.compress.student in found.trained:
         listener.stage(f"{name}: compressing {study.compress.student}")
         found.compressed = compress_student(study, study.compress, setting, found.trained, listener.tick)
         _gather_stages(study.compress, found)

@@ -18,8 +18,8 @@ import torch
 from kd.config import Study, deciding
 from kd.data.audit import Audit
 from kd.data.source import Source
-from kd.distill.fit import rows_seen
 from kd.distill.graph import order
+from kd.distill.trained import rows_seen
 from kd.distill.trainer import deciding as deciding_arguments
 from kd.errors import ConfigError
 from kd.record import (
@@ -37,8 +37,8 @@ from kd.record import (
 from kd.report.page import write_report
 from kd.study.check import faults, load
 from kd.study.evidence import results_digest, tables
-from kd.study.jobs import run_replicates
-from kd.study.replicate import Listener, Replicate, Silent, name_of
+from kd.study.jobs import Job, run_jobs
+from kd.study.replicate import Listener, Replicate, Silent, name_of, places, run_replicate
 from kd.tasks import Task, make_task
 
 
@@ -64,8 +64,44 @@ def run(study: Study, *, source_file: str = "", listener: Listener | None = None
         raise ConfigError(found, source_file)
     started = time.perf_counter()
     source = load(study)
-    task = make_task(source.task, source.classes, study.class_weight)
     replicates = run_replicates(study, source, heard)
+    folder = conclude(study, source, replicates, heard, started)
+    write_report(folder)
+    return folder
+
+
+def run_replicates(study: Study, source: Source, listener: Listener) -> list[Replicate]:
+    """Run every replicate, `study.jobs` at a time, and return them in order.
+
+    Raises:
+        KDError: what the first replicate to fail raised; the others are stopped, and go on from there next time.
+    """
+    every = places(study)
+    if min(study.jobs, len(every)) == 1:
+        return [run_replicate(study, source, seed, fold, listener) for seed, fold in every]
+    names = [name_of(study, seed, fold) for seed, fold in every]
+    jobs = {name: Job(_run_one, (study, *place), name=name) for name, place in zip(names, every, strict=True)}
+    return list(run_jobs(jobs, study.jobs, listener).values())
+
+
+def _run_one(study: Study, seed: int, fold: int, listener: Listener) -> Replicate:
+    return run_replicate(study, load(study), seed, fold, listener)
+
+
+def conclude(study: Study, source: Source, replicates: Sequence[Replicate], listener: Listener, started: float) -> Path:
+    """Audit the replicates, make their tables and write the study's record; return its folder.
+
+    Args:
+        study: the config.
+        source: its data.
+        replicates: trained and evaluated.
+        listener: hears of progress.
+        started: when, by `time.perf_counter`.
+
+    Raises:
+        LeakError: something fitted saw a test row; nothing is written.
+    """
+    task = make_task(source.task, source.classes, study.class_weight)
     objects = audit(study, replicates)
     address = {
         "study": deciding(study) | {"trainer": deciding_arguments(study.trainer)},
@@ -75,12 +111,11 @@ def run(study: Study, *, source_file: str = "", listener: Listener | None = None
     run_id = digest(address)[:20]
     folder = run_folder("run", run_id)
     if finished("run", run_id) is None:
-        heard.stage("report")
+        listener.stage("report")
         frames = tables(study, source, task, replicates)
         about = provenance(study, source, replicates, objects)
         with staged_folder(folder) as stage:
             _write(study, source, task, replicates, frames, about, address, run_id, started, stage)
-    write_report(folder)
     return folder
 
 

@@ -310,3 +310,8 @@ def test_scores_of_a_stack_are_those_of_its_networks(name: str) -> None:
         label = torch.randint(0, 2, (50, 3), generator=generator).float()
     task = make_task(name, 3)
     assert task.scores(logits, label).tolist() == pytest.approx([task.score(each, label) for each in logits])
+
+
+def test_a_stack_of_one_notes_its_failure_too(student) -> None:
+    stack = together([student(0, optimizer={"name": "sgd", "lr": 1e30})])
+    assert list(stack.failed) == [0]

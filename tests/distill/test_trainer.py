@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from kd.config import load, parse
-from kd.distill.fit import build, node_address, package_folder, skipping_absent, train_graph
+from kd.distill.fit import build, node_address, skipping_absent, train_graph
 from kd.distill.graph import part_faults
+from kd.distill.trained import package_folder
 from kd.distill.trainer import ELSEWHERE, deciding
 from kd.errors import ConfigError
 from kd.registry import keywords
@@ -85,7 +86,7 @@ def test_settings_can_be_written_on_the_command_line(tmp_path) -> None:
 def test_loggers_decide_nothing_and_callbacks_and_precision_do(small_study, setting_of) -> None:
     def address(**settings: Any) -> dict[str, Any]:
         study = small_study(trainer=settings)
-        return node_address(study, "one", setting_of(study), {})
+        return node_address(study, "one", setting_of(study).fingerprints, {})
 
     plain = address()
     assert address(logger="csv", enable_progress_bar=True, profiler="simple") == plain

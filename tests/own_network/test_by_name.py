@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 import kd
 from kd.config import parse
-from kd.distill.fit import Setting, build, package_folder, rows_seen, train_graph
+from kd.distill.fit import Setting, build, train_graph
 from kd.distill.graph import part_faults
 from kd.distill.teachers import Frozen, state_digest
+from kd.distill.trained import package_folder, rows_seen
 from kd.distill.trial import try_node
 from kd.errors import ConfigError
 from kd.importing import import_class

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 import kd
-from kd.distill.fit import node_address, package_folder, train_graph
+from kd.distill.fit import node_address, train_graph
 from kd.distill.teachers import state_digest
+from kd.distill.trained import package_folder
 from kd.errors import RecordError
 from kd.models.checkpoint import load_weights
 from kd.models.package import load_package
@@ -33,7 +34,7 @@ def test_safetensors_and_plain_state_dicts_are_checkpoints_too(models, tmp_path)
 def test_content_address_follows_code_and_weights_and_not_their_place(models, own, setting, tmp_path) -> None:
     def address(checkpoint: str = "words.ckpt") -> dict[str, Any]:
         study = study_of(nodes={"words": {"model": {"checkpoint": checkpoint}}})
-        return node_address(study, "words", setting, {})
+        return node_address(study, "words", setting.fingerprints, {})
 
     first = address()
     shutil.copy(own / "words.ckpt", tmp_path / "moved.ckpt")

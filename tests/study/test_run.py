@@ -21,8 +21,9 @@ from omegaconf import OmegaConf
 
 from kd.config import parse
 from kd.data.source import Source
-from kd.distill.fit import build, package_folder, rows_seen, train_graph
+from kd.distill.fit import build, train_graph
 from kd.distill.teachers import Frozen, cache, state_digest
+from kd.distill.trained import package_folder, rows_seen
 from kd.errors import ConfigError, LeakError, RecordError
 from kd.models.package import load_package
 from kd.record import RunRecord, load_record, run_folder

@@ -1,0 +1,157 @@
+"""A grid over the fields of a config: every combination of its values is a study of its own, a variant."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from kd.config import Study, load_tree, merge, parse
+from kd.errors import ConfigError
+from kd.registry import suggest
+
+REPLICAS = 128
+"""Trainings of one stack at most, where a config does not say: more cost hardly less each, and take more memory."""
+
+
+@dataclass
+class Variant:
+    """One point of the grid.
+
+    Attributes:
+        values: axis -> value.
+        study: the config with these values.
+    """
+
+    values: dict[str, Any]
+    study: Study
+
+    @property
+    def name(self) -> str:
+        """What people call it: `mask.rate=0.3 edges.*.weight=2`."""
+        return " ".join(f"{axis}={shown(value)}" for axis, value in self.values.items()) or "the config"
+
+
+@dataclass
+class Grid:
+    """A config with a grid.
+
+    Attributes:
+        variants: in the order of the axes, the last one fastest.
+        axes: dotted field, `*` for every name -> its values.
+        replicas: trainings of one stack at most; 1 trains each alone.
+        source: the file, for errors.
+    """
+
+    variants: list[Variant]
+    axes: dict[str, list[Any]]
+    replicas: int
+    source: str = ""
+
+    @property
+    def first(self) -> Study:
+        """The first variant's study: what all share is there."""
+        return self.variants[0].study
+
+
+def shown(value: Any) -> str:
+    """Return a value of an axis as one word.
+
+    >>> shown(0.3), shown({"name": "mcar", "rate": 0.3})
+    ('0.3', '{"name": "mcar", "rate": 0.3}')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def load_grid(path: str | Path, overrides: Sequence[str] = ()) -> Grid:
+    """Read a config file with a grid, as `kd.config.load` reads one without.
+
+    Args:
+        path: YAML file; without `grid` it is a grid of one variant.
+        overrides: dotted `key=value`, also of `grid.FIELD=[...]` and `replicas`.
+
+    Raises:
+        ConfigError: every fault at once, each naming its field and the fix.
+    """
+    return make_grid(load_tree(path, overrides), source=str(path))
+
+
+def make_grid(tree: Mapping[str, Any], source: str = "") -> Grid:
+    """Return the grid of a config read as plain data.
+
+    Raises:
+        ConfigError: an axis names no field or has no values, or a variant's study has a fault.
+    """
+    tree = dict(tree)
+    replicas = tree.pop("replicas", REPLICAS)
+    axes = dict(_axes(tree.pop("grid", None) or {}, "grid"))
+    found = [fault for axis, values in axes.items() for fault in _axis_faults(axis, values, tree)]
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
+        found.append(f"replicas: expected a whole number of at least 1, got {replicas!r}")
+    if found:
+        raise ConfigError(found, source)
+    variants, faults = [], []
+    for chosen in product(*axes.values()):
+        values = dict(zip(axes, chosen, strict=True))
+        try:
+            variants.append(Variant(values, parse(_with(tree, values))))
+        except ConfigError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise ConfigError(faults, source)
+    return Grid(variants, axes, replicas, source)
+
+
+def _axes(tree: Any, where: str) -> list[tuple[str, Any]]:
+    """Return dotted field -> values of a mapping that may be nested, as the command line nests it."""
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where}: expected a mapping, field -> list of values, got {tree!r}")
+    found = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found += [(f"{key}.{rest}", values) for rest, values in _axes(value, f"{where}.{key}")]
+        else:
+            found.append((str(key), value))
+    return found
+
+
+def _axis_faults(axis: str, values: Any, tree: Mapping[str, Any]) -> list[str]:
+    top = axis.split(".")[0]
+    same = ["seeds", "first_seed", *(item.name for item in fields(Study) if not item.metadata.get("decides", True))]
+    known = [item.name for item in fields(Study)] + ["defaults"]
+    if top in same:
+        return [f"grid.{axis}: one for all variants; set {top} itself"]
+    if top not in known:
+        return [f"grid.{axis}: unknown key; {suggest(top, known)}"]
+    if not isinstance(values, list) or not values:
+        return [f"grid.{axis}: expected a list of values, got {values!r}"]
+    if len({json.dumps(value, sort_keys=True) for value in values}) != len(values):
+        return [f"grid.{axis}: names a value twice"]
+    if not _paths(tree, axis.split(".")):
+        return [f"grid.{axis}: there is nothing for '*' to stand for; name the field"]
+    return []
+
+
+def _paths(tree: Any, keys: Sequence[str]) -> list[list[str]]:
+    """Return the paths that a dotted field with `*` stands for."""
+    if not keys:
+        return [[]]
+    below = tree if isinstance(tree, Mapping) else {}
+    names = list(below) if keys[0] == "*" else [keys[0]]
+    return [[name, *rest] for name in names for rest in _paths(below.get(name), keys[1:])]
+
+
+def _with(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with some fields set, merged as the command line would."""
+    found = copy.deepcopy(dict(tree))
+    for axis, value in values.items():
+        for path in _paths(tree, axis.split(".")):
+            above: Any = copy.deepcopy(value)
+            for key in reversed(path):
+                above = {key: above}
+            found = merge(found, above)
+    return found

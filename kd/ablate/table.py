@@ -1,0 +1,128 @@
+"""What a grid's variants gave, as one table: every row with the values of its axes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kd.ablate.plan import Cell, Failures, Plan
+from kd.record import (
+    RunRecord,
+    code_address,
+    digest,
+    load_record,
+    machine,
+    package_versions,
+    run_folder,
+    save_record,
+    staged_folder,
+)
+from kd.report.ablation import write_ablation_report
+from kd.study.evidence import results_digest
+
+FRAMES = {"results": "subsets", "summary": "summary", "contrasts": "contrasts"}
+"""Table of the sweep -> table of each variant that it is made of."""
+
+
+def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, started: float) -> Path:
+    """Write a sweep's tables, report and record and return its folder.
+
+    Args:
+        plan: what was asked for.
+        folders: variant -> folder of its evaluated study.
+        failed: cells without a result, and why.
+        started: when, by `time.perf_counter`.
+    """
+    records = {variant: load_record(folder) for variant, folder in folders.items()}
+    frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
+    rows = [{key: flat(value) for key, value in listed(plan, cell).items()} for cell in plan.cells]
+    cells = pd.DataFrame(rows)
+    reasons = [failed.get((cell.place, cell.node), "") for cell in plan.cells]
+    cells = cells.assign(failed=reasons) if len(cells) else cells
+    parents = {plan.grid.variants[variant].name: record.id for variant, record in records.items()}
+    code = code_address("ablate")
+    address = {
+        "variants": parents,
+        "failed": [reason for _, reason in sorted(failed.items())],
+        "axes": list(plan.grid.axes.items()),  # in the config's order, which a mapping in JSON loses
+        "replicas": plan.grid.replicas,
+        "code": code,
+    }
+    run_id = digest(address)[:20]
+    folder = run_folder("ablate", run_id)
+    with staged_folder(folder) as stage:
+        for name, frame in {**frames, "cells": cells}.items():
+            frame.to_parquet(stage / f"{name}.parquet")
+        about = _about(plan, folders, failed)
+        (stage / "provenance.json").write_text(json.dumps(about, indent=1, default=str))
+        results = results_digest({**frames, "subsets": frames["results"]}) if len(frames["results"]) else ""
+        save_record(
+            RunRecord(
+                id=run_id,
+                verb="ablate",
+                name=plan.grid.first.title or run_id,
+                config=address,
+                parents=parents,
+                data=digest(sorted({record.data for record in records.values()})),
+                mask=digest(sorted({record.mask for record in records.values()})),
+                code=code,
+                threads=plan.grid.first.threads,
+                seconds=time.perf_counter() - started,
+                metrics={"results": results, "cells": len(cells), "trainings": plan.trainings, "failed": len(failed)},
+                files={name: f"{name}.parquet" for name in (*frames, "cells")} | {"provenance": "provenance.json"},
+                selected_on="; ".join(sorted({record.selected_on for record in records.values()})),
+            ),
+            stage,
+        )
+    write_ablation_report(folder)
+    return folder
+
+
+def listed(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """Return a cell's fields, its run, its place in a stack of how many, and why it is alone where it is."""
+    stack, place = plan.stack_of[cell.run]
+    here = {"run": cell.run, "stack": stack.id, "of": len(stack.trainings), "place": place, "alone": stack.reason}
+    return {**cell.fields, **here}
+
+
+def flat(value: Any) -> Any:
+    """Return a value that a column of a table can hold: lists and mappings as JSON."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _gathered(plan: Plan, folders: Mapping[int, Path], table: str) -> pd.DataFrame:
+    found = []
+    for variant, folder in sorted(folders.items()):
+        frame = pd.read_parquet(folder / f"{table}.parquet")
+        values = plan.grid.variants[variant].values
+        for place, (axis, value) in enumerate({"variant": variant, **values}.items()):
+            frame.insert(place, axis, pd.Series([flat(value)] * len(frame), index=frame.index))
+        found.append(frame)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _about(plan: Plan, folders: Mapping[int, Path], failed: Failures) -> dict[str, Any]:
+    grid = plan.grid
+    study = asdict(grid.first)
+    return {
+        "title": grid.first.title,
+        "axes": grid.axes,
+        "config of the first variant": study,
+        "variants": {grid.variants[variant].name: str(folder.name) for variant, folder in folders.items()},
+        "seeds": list(range(grid.first.first_seed, grid.first.first_seed + grid.first.seeds)),
+        "trainings": plan.trainings,
+        "stacks": {stack.id: len(stack.trainings) for stack in plan.stacks},
+        "failed": {
+            f"{grid.variants[variant].name} seed {seed} fold {fold}: {node}": reason
+            for ((variant, seed, fold), node), reason in sorted(failed.items())
+        },
+        "packages": package_versions(),
+        "machine": machine(),
+        "threads": grid.first.threads,
+    }

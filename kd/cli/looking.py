@@ -1,0 +1,127 @@
+"""Verbs that show what there is: data, masks, parts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kd.cli.arguments import arguments, refuse, settings
+from kd.errors import ConfigError
+from kd.registry import Registry, suggest
+
+
+def data(words: Sequence[str]) -> int:
+    """List data sets, or describe one."""
+    action, rest, as_json = arguments(words, "data", "list or describe")
+    from kd.data import SOURCES
+
+    if action == "list":
+        for word in rest:
+            refuse(word, "data list")
+        return _print_registry(SOURCES, as_json)
+    if action != "describe" or not rest:
+        raise ConfigError("kd data: expected `kd data list` or `kd data describe NAME|CONFIG.yaml`")
+    from kd.report.describe import describe, lines, load
+    from kd.report.gaps import draw
+
+    pictures = [word.removeprefix("picture=") for word in rest[1:] if word.startswith("picture=")]
+    changes = [word for word in rest[1:] if not word.startswith("picture=")]
+    for word in changes:
+        refuse(word, "data describe", "=" not in word)
+    source, division = load(rest[0], changes)
+    facts = describe(source, division)
+    print(json.dumps(facts, default=str) if as_json else _printable("\n".join(lines(facts))))
+    for path in pictures:
+        draw(facts["gaps"], source.modalities, Path(path), title=f"{source.name}: {len(source):,} rows")
+        print(path, file=sys.stderr if as_json else sys.stdout)
+    return 0
+
+
+def _printable(text: str) -> str:
+    """Return the text in signs that standard output can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(str.maketrans("●○█", "x.#")).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def mask(words: Sequence[str]) -> int:
+    """Show who sees what under a config's mask, or write it to a file."""
+    action, rest, as_json = arguments(words, "mask", "show")
+    if action not in ("show", "make") or not rest:
+        raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]` or `kd mask make CONFIG to=FILE [seed=0]`")
+    from kd.config import load
+    from kd.report.gaps import patterns
+    from kd.study import load as load_data
+    from kd.study import setting_for
+
+    own = [word for word in rest[1:] if word.startswith(("seed=", "to="))]
+    chosen = settings(own, {"seed": "0", "to": ""}, "mask")
+    if not chosen["seed"].isdigit():
+        raise ConfigError(f"kd mask: seed: expected a whole number, got {chosen['seed']!r}")
+    seed = int(chosen["seed"])
+    if action == "make" and not chosen["to"]:
+        raise ConfigError("kd mask make: to: required, as in to=mask.parquet")
+    study = load(rest[0], [word for word in rest[1:] if word not in own])
+    source = load_data(study)
+    setting = setting_for(study, source, seed)
+    if action == "make":
+        setting.mask.save(Path(chosen["to"]))
+        print(chosen["to"])
+        return 0
+    available = setting.available[setting.split.train]
+    found = patterns(available, source.modalities)
+    counts = {"+".join(pattern["modalities"]) or "nothing": pattern["rows"] for pattern in found}
+    if as_json:
+        print(json.dumps({"fingerprint": setting.mask.fingerprint, "patterns": counts}))
+        return 0
+    for pattern, count in counts.items():
+        print(f"{pattern:32} {count:6}  {'#' * round(50 * count / len(available))}")
+    return 0
+
+
+def _registries() -> dict[str, Registry]:
+    from kd.baselines import BASELINES
+    from kd.compress import PASSES
+    from kd.data import MECHANISMS, SOURCES
+    from kd.distill import AUGMENTATIONS, LOGGERS, OPTIMIZERS, SCHEDULES
+    from kd.models import ENCODERS, FUSIONS
+    from kd.objectives import OBJECTIVES
+
+    return {
+        "sources": SOURCES,
+        "mechanisms": MECHANISMS,
+        "encoders": ENCODERS,
+        "fusions": FUSIONS,
+        "objectives": OBJECTIVES,
+        "optimizers": OPTIMIZERS,
+        "schedules": SCHEDULES,
+        "augmentations": AUGMENTATIONS,
+        "loggers": LOGGERS,
+        "baselines": BASELINES,
+        "passes": PASSES,
+    }
+
+
+def list_parts(words: Sequence[str]) -> int:
+    """Print a registry, a line each: name first, one sentence, source."""
+    tables = _registries()
+    kind, rest, as_json = arguments(words, "list", "a kind: " + ", ".join(tables))
+    for word in rest:
+        refuse(word, "list")
+    if kind not in tables:
+        raise ConfigError(f"kd list: unknown kind {kind!r}; {suggest(kind, tables)}")
+    return _print_registry(tables[kind], as_json)
+
+
+def _print_registry(table: Registry, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({name: {"sentence": e.sentence, "source": e.source} for name, e in table.items()}))
+        return 0
+    for name, entry in table.items():
+        print(f"{name:16} {entry.sentence} ({entry.source})")
+    return 0

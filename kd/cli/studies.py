@@ -1,0 +1,173 @@
+"""Verbs that run a study, or many at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd.cli.arguments import arguments, refuse, study_of
+from kd.cli.store import find
+from kd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kd.ablate.plan import Plan
+    from kd.config import Study
+
+
+def check(words: Sequence[str]) -> int:
+    """Name every fault of a config."""
+    study, path, as_json = study_of(words, "check")
+    from kd.study import faults
+
+    found = faults(study)
+    if as_json:
+        print(json.dumps({"config": path, "faults": found}))
+    for fault in found if not as_json else []:
+        print(f"{path}: {fault}", file=sys.stderr)
+    if not found and not as_json:
+        counts = {"nodes": len(study.nodes), "seeds": study.seeds, "folds": study.split.folds or 1}
+        shown = " x ".join(f"{count} {what}" for what, count in counts.items() if what != "folds" or count > 1)
+        print(f"{path}: no fault found; {shown} = {math.prod(counts.values())} trainings")
+    return 2 if found else 0
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a study and name its report."""
+    study, path, as_json = study_of(words, "run")
+    return _run_and_print(study, path, as_json, _print_summary)
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """Run a study without its compression and print every subset's score."""
+    from dataclasses import replace
+
+    study, path, as_json = study_of(words, "evaluate")
+    return _run_and_print(replace(study, compress=None), path, as_json, _print_subsets)
+
+
+def compress(words: Sequence[str]) -> int:
+    """Run a study and print what each stage of compression costs and keeps."""
+    study, path, as_json = study_of(words, "compress")
+    if study.compress is None:
+        raise ConfigError(f"{path}: compress: required here, as in configs/demo.yaml: a student and its passes")
+    return _run_and_print(study, path, as_json, _print_stages)
+
+
+def _run_and_print(study: Study, path: str, as_json: bool, show: Callable[[Path], None]) -> int:
+    from kd.progress import Screen
+    from kd.study import run as run_study
+
+    with Screen() as screen:
+        folder = run_study(study, source_file=path, listener=screen)
+    if as_json:
+        print((folder / "record.json").read_text(), end="")
+        return 0
+    show(folder)
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def _print_subsets(folder: Path) -> None:
+    from kd.report.evidence import load_evidence
+    from kd.report.tables import markdown, subset_grid
+
+    found = load_evidence(folder)
+    print(markdown(subset_grid(found.subsets, found.metric)))
+
+
+def _print_stages(folder: Path) -> None:
+    from kd.report.evidence import load_evidence
+    from kd.report.tables import markdown, stage_table
+
+    print(markdown(stage_table(load_evidence(folder).stages)))
+    _print_summary(folder)
+
+
+def _print_summary(folder: Path) -> None:
+    import pandas as pd
+
+    summary = pd.read_parquet(folder / "summary.parquet")
+    print(
+        f"{'node':24} {'stage':8} {'on':9} {summary.metric.iloc[0]:>9}  95% interval over {summary.seeds.max()} seeds"
+    )
+    for row in summary.itertuples():
+        print(f"{row.node:24} {row.stage:8} {row.what:9} {row.mean:9.4f}  [{row.low:.4f}, {row.high:.4f}]")
+
+
+def report(words: Sequence[str]) -> int:
+    """Write the report of a finished run again."""
+    name, rest, _ = arguments(words, "report", "a run")
+    for word in rest:
+        refuse(word, "report")
+    from kd.record import load_record
+    from kd.report.ablation import write_ablation_report
+    from kd.report.page import write_report
+
+    folder = find(name)
+    write = write_ablation_report if load_record(folder).verb == "ablate" else write_report
+    print(f"report: {write(folder)}")
+    return 0
+
+
+def ablate(words: Sequence[str]) -> int:
+    """Run a grid of studies, or list its cells."""
+    listing = "--list" in words
+    path, overrides, as_json = arguments([word for word in words if word != "--list"], "ablate", "a config")
+    from kd.ablate import ablate as run_grid
+    from kd.ablate import load_grid, make_plan
+
+    grid = load_grid(path, overrides)
+    if listing:
+        return _print_cells(make_plan(grid), as_json)
+    from kd.progress import Screen
+
+    with Screen() as screen:
+        folder = run_grid(grid, screen)
+    return _print_ablation(folder, as_json)
+
+
+def _print_cells(plan: Plan, as_json: bool) -> int:
+    from kd.ablate.table import listed
+
+    cells = [listed(plan, cell) for cell in plan.cells]
+    if as_json:
+        print(json.dumps(cells))
+    for cell in cells if not as_json else []:
+        values = plan.grid.variants[cell["variant"]].name
+        where = f"stack {cell['stack'][:8]}, {cell['place'] + 1} of {cell['of']}"
+        where = f"alone: {cell['alone']}" if cell["alone"] else where
+        print(f"{cell['node']:20} seed {cell['seed']:<3} {values}  {where}")
+    for (place, node), reason in plan.failed.items():
+        variant, seed, _ = place
+        print(f"cannot run: {node} {plan.grid.variants[variant].name} seed {seed}: {reason}", file=sys.stderr)
+    if not as_json:
+        counts = f"{len(cells)} cells, {plan.trainings} trainings in {len(plan.stacks)} stacks"
+        print(f"{plan.grid.source}: {counts} of at most {plan.grid.replicas}", file=sys.stderr)
+    return 2 if plan.failed else 0
+
+
+def _print_ablation(folder: Path, as_json: bool) -> int:
+    from kd.record import load_record
+
+    record = load_record(folder)
+    if as_json:
+        print((folder / "record.json").read_text(), end="")
+    else:
+        from kd.report.ablation import gather
+        from kd.report.tables import markdown
+
+        content = gather(record, folder)
+        for axis in content["axes"]:
+            print(f"{content['metric']} along {axis['name']}\n\n{markdown(axis['table'])}\n")
+        if not content["axes"]:
+            print(markdown(content["summary"]))
+        for row in content["failed"].to_dict("records"):
+            values = " ".join(f"{axis}={row[axis]}" for axis, _ in record.config["axes"])
+            print(f"failed: {row['node']} {values} seeds {row['seeds']}: {row['reason']}", file=sys.stderr)
+        print(f"results: {folder / 'results.parquet'}")
+        print(f"report: {folder / 'report.html'}")
+    return 2 if record.metrics["failed"] else 0

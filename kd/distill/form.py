@@ -1,0 +1,105 @@
+"""Which trainings may run as one stack: those of one form, told from what decides their weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from kd.config import Edge, Node, Study
+from kd.data.source import Source
+from kd.distill.graph import edges_into
+from kd.distill.rates import OWN
+from kd.distill.trainer import UNDECIDING
+from kd.models.imported import Imported
+from kd.models.network import Network
+from kd.networks import blank_network
+from kd.objectives import OBJECTIVES
+
+TAKEN = {"accelerator", "gradient_clip_val", *UNDECIDING} - {"logger", "loggers"}
+"""Settings of `trainer:` that a stack obeys as one training does."""
+
+
+def form(study: Study, name: str, address: Mapping[str, Any], forms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what trainings of one stack have in common: an address without all that may be each replica's own.
+
+    Own are seed, mask, rows hidden, initial weights, teachers, the weights of the losses, the objectives' numbers,
+    learning rate and weight decay.
+
+    Args:
+        study: the config.
+        name: node.
+        address: what decides its weights.
+        forms: node -> form of those that it is made from.
+    """
+    found = copy.deepcopy({key: value for key, value in address.items() if key not in ("seed", "mask", "name")})
+    node = found["node"]
+    for key in ("drop", "supervised"):
+        del node[key]
+    node["optimizer"] = {key: value for key, value in node["optimizer"].items() if key not in OWN}
+    node["init"] = _origins(study.nodes[name], forms)
+    for key, edge in edges_into(study, name).items():
+        found["edges"][key] |= {"weight": None, "loss": _kind(edge), "teacher": _teacher(study, edge, forms)}
+    return found
+
+
+def _origins(node: Node, forms: Mapping[str, Any]) -> Any:
+    if isinstance(node.init, dict):
+        return {modality: forms[origin] for modality, origin in node.init.items()}
+    return None if node.init is None else forms[node.init]
+
+
+def _kind(edge: Edge) -> dict[str, Any]:
+    """Return an objective without its numbers, which are its buffers."""
+    numbers = dict(OBJECTIVES.build(edge.loss).named_buffers())
+    return {key: value for key, value in edge.loss.items() if key not in numbers}
+
+
+def _teacher(study: Study, edge: Edge, forms: Mapping[str, Any]) -> Any:
+    """Return what a teacher has in common with others: its form where it is asked anew, nothing where it is cached."""
+    if edge.view == "full":
+        return "self"
+    return "cached" if is_cached(study, edge) else forms[edge.teacher]
+
+
+def is_cached(study: Study, edge: Edge) -> bool:
+    """Say whether a teacher's outputs are computed once: by default where the student augments nothing it sees."""
+    student, teacher = study.nodes[edge.student], study.nodes[edge.teacher]
+    changed = set(student.augment) & set(student.sees) & set(teacher.sees)
+    return not changed if edge.cache is None else edge.cache
+
+
+def alone(study: Study, name: str, source: Source) -> str:
+    """Say why a node is trained by itself; an empty text where it stacks.
+
+    Args:
+        study: the config.
+        name: node.
+        source: prepared.
+    """
+    if study.nodes[name].steps == 0:
+        return "nothing is trained"
+    for key in study.trainer:
+        if key not in TAKEN:
+            return f"trainer.{key} acts on one training"
+    edges = edges_into(study, name).values()
+    asked = [edge.teacher for edge in edges if edge.view == "own" and not is_cached(study, edge)]
+    for network in (_blank(study, node, source) for node in [name, *asked]):
+        if isinstance(network, Imported) and not any(getattr(m, "replicable", False) for m in network.modules()):
+            return f"{type(network.network).__name__} does not say replicable = True"
+        for module in network.modules():
+            if not getattr(module, "replicable", True):
+                return f"{type(module).__name__} does not stack"
+    for edge in edges:
+        objective = OBJECTIVES.build(edge.loss)
+        if not getattr(objective, "replicable", True):
+            return f"{type(objective).__name__} does not stack"
+    return ""
+
+
+def _blank(study: Study, name: str, source: Source) -> Network:
+    """Return a network as a node's is built, without its weights."""
+    node = study.nodes[name]
+    if isinstance(node.init, str):
+        return _blank(study, node.init, source)
+    return blank_network(source, [modality for modality in source.modalities if modality in node.sees], node.model)

@@ -1,0 +1,189 @@
+"""The report of an ablation: scores along every axis of the grid, every variant, what failed, on one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from kd.evaluate.statistics import mean_interval
+from kd.record import RunRecord, load_record, write_atomic
+from kd.report import tables, words
+from kd.report.axis import axis_chart
+from kd.report.evidence import leading_metric, read_document, read_table
+from kd.report.page import flatten, render
+
+WHAT = {"complete": "every modality present", "mean": "mean over all subsets"}
+
+
+def write_ablation_report(folder: Path) -> Path:
+    """Write `report.html` and `report.md` into a finished ablation's folder and return the page's path.
+
+    Raises:
+        RecordError: the folder holds no finished ablation, or its tables are damaged.
+        StorageError: the disk refused; older reports are untouched.
+    """
+    record = load_record(Path(folder))
+    content = gather(record, Path(folder))
+    write_atomic(Path(folder) / "report.md", _markdown(content))
+    page = Path(folder) / "report.html"
+    write_atomic(page, render("ablation.html.j2", **content))
+    return page
+
+
+def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
+    """Return the words, tables and pictures of the report."""
+    results, contrasts = read_table(record, folder, "results"), read_table(record, folder, "contrasts")
+    metric = leading_metric(results, contrasts)
+    axes, values = [axis for axis, _ in record.config["axes"]], scores(results, metric)
+    return {
+        "title": record.name,
+        "id": record.id,
+        "metric": tables.metric_name(metric),
+        "trainings": record.metrics["trainings"],
+        "rows": sorted(set(results["n"])) if len(results) else [],
+        "seeds": words.count_seeds(results["seed"].nunique() if len(results) else 0),
+        "answer": _answer(record, values, axes, metric),
+        "axes": [
+            {"name": axis, "table": along(values, axis, metric), "charts": _charts(values, axis, metric, place)}
+            for place, axis in enumerate(axes)
+            if len(values)
+        ],
+        "summary": _summary(read_table(record, folder, "summary"), axes, metric),
+        "contrasts": _contrasts(contrasts, axes),
+        "failed": failed_cells(read_table(record, folder, "cells"), axes),
+        "provenance": flatten(read_document(record, folder, "provenance")),
+    }
+
+
+def scores(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return a row per variant, node and seed: its score with everything present, and its mean over all subsets.
+
+    Args:
+        results: an ablation's table.
+        metric: one of its metrics.
+
+    Returns:
+        the columns of `results` without subset, size, n and metric, and `what`: `complete` or `mean`.
+    """
+    if not len(results):
+        return pd.DataFrame(columns=["variant", "node", "stage", "seed", "what", "value"])
+    chosen = results[(results["metric"] == metric) & (results["stage"] == "float")]
+    chosen = chosen.drop(columns=["n", "metric"])
+    keys = ["variant", "node", "seed"]
+    largest = chosen["size"] == chosen["size"].max()
+    whole = chosen[largest].assign(what="complete")
+    answered = chosen.groupby(keys)["subset"].transform("nunique") == chosen["subset"].nunique()
+    every = chosen[answered].drop(columns=["value"]).drop_duplicates(keys)
+    means = chosen[answered].groupby(keys, as_index=False)["value"].mean()
+    found = [whole, every.merge(means, on=keys).assign(what="mean")]
+    return pd.concat(found, ignore_index=True).drop(columns=["subset", "size"])
+
+
+def along(values: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
+    """Return scores along one axis as text, a row per node and kind of score, a column per value of the axis.
+
+    Args:
+        values: of `scores`.
+        axis: its name.
+        metric: whose unit is shown.
+    """
+    rows = []
+    for (node, what), group in values.groupby(["node", "what"], sort=False):
+        shown = {}
+        for value, cell in group.groupby(axis, sort=False):
+            shown[_shown(value)] = tables.interval(*_over_seeds(cell), metric)
+        rows.append({"node": node, "score": what, **shown})
+    columns = ["node", "score", *dict.fromkeys(_shown(value) for value in values[axis])]
+    return pd.DataFrame(rows, columns=columns).fillna(tables.NOTHING)
+
+
+def _over_seeds(cell: pd.DataFrame) -> tuple[float, float, float]:
+    """Return mean and interval over seeds, each seed's score being its mean over the other axes."""
+    return mean_interval(cell.groupby("seed")["value"].mean().to_numpy(dtype=float))
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _charts(values: pd.DataFrame, axis: str, metric: str, place: int) -> list[Markup]:
+    found = []
+    for what, label in WHAT.items():
+        chosen = values[values["what"] == what]
+        if len(chosen) and chosen[axis].nunique() > 1:
+            points = {
+                str(node): [(value, *_over_seeds(cell)) for value, cell in group.groupby(axis, sort=False)]
+                for node, group in chosen.groupby("node", sort=False)
+            }
+            title = f"{tables.metric_name(metric)}, {label}"
+            found.append(Markup(axis_chart(points, axis, title, tables.scale(metric), f"axis{place}{what}")))
+    return found
+
+
+def _answer(record: RunRecord, values: pd.DataFrame, axes: list[str], metric: str) -> list[str]:
+    cells, failed = record.metrics["cells"], record.metrics["failed"]
+    sentences = [f"{cells:,} cells, answered by {record.metrics['trainings']:,} trainings."]
+    if failed:
+        sentences.append(f"{failed:,} have no result; their reasons stand below.")
+    means = values[values["what"] == "mean"]
+    if len(means):
+        per = means.groupby(["variant", "node"])["value"].mean()
+        variant, node = per.idxmin() if metric in tables.LOWER_IS_BETTER else per.idxmax()
+        best = means[(means["variant"] == variant) & (means["node"] == node)]
+        where = ", ".join(f"{axis} = {_shown(best[axis].iloc[0])}" for axis in axes)
+        shown = tables.interval(*mean_interval(best["value"].to_numpy(float)), metric)
+        extreme = "lowest" if metric in tables.LOWER_IS_BETTER else "highest"
+        sentences.append(
+            f"The {extreme} {tables.metric_name(metric)} in the mean over all subsets is that of `{node}`"
+            f"{' with ' + where if where else ''}: {shown}, picked on these test rows and so a description, no choice."
+        )
+    return sentences
+
+
+def _summary(frame: pd.DataFrame, axes: list[str], metric: str) -> pd.DataFrame:
+    if not len(frame):
+        return pd.DataFrame()
+    parts = []
+    for _, group in frame.groupby("variant", sort=False):
+        table = tables.summary_table(group, metric)
+        for place, axis in enumerate(axes):
+            table.insert(place, axis, _shown(group[axis].iloc[0]))
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _contrasts(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    if not len(frame):
+        return pd.DataFrame()
+    table = tables.contrast_table(frame)
+    for place, axis in enumerate(axes):
+        table.insert(place, axis, [_shown(value) for value in frame[axis]])
+    return table
+
+
+def failed_cells(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """Return the cells without a result: what they are, their seeds, and why."""
+    if not len(cells):
+        return pd.DataFrame()
+    chosen = cells[cells["failed"] != ""].fillna("")
+    keys = [*axes, "node", "failed"]
+    if not len(chosen):
+        return pd.DataFrame(columns=[*keys, "seeds"])
+    found = chosen.groupby(keys, sort=False)["seed"].agg(lambda seeds: ", ".join(map(str, sorted(set(seeds)))))
+    return found.reset_index().rename(columns={"seed": "seeds", "failed": "reason"})
+
+
+def _markdown(content: dict[str, Any]) -> str:
+    parts = [f"# {words.plain(content['title'])}", " ".join(map(words.rich, content["answer"]))]
+    if len(content["failed"]):
+        parts += ["## Cells without a result", tables.markdown(content["failed"])]
+    for axis in content["axes"]:
+        parts += [f"## {content['metric']} along {words.plain(axis['name'])}", tables.markdown(axis["table"])]
+    parts += ["## Every variant", tables.markdown(content["summary"]), "## Comparisons"]
+    parts.append(tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "None was declared.")
+    parts += ["## Provenance", json.dumps(content["provenance"], indent=1)]
+    return "\n\n".join(parts) + "\n"

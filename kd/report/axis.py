@@ -1,0 +1,50 @@
+"""Scores along an axis of a grid: a line per node, with its interval over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kd.report.figures import BLUE, GREEN, INK, ORANGE, drawing, svg
+
+LINES = [
+    *((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--")),
+    *((INK, "-."), ("#8c6d31", ":"), (BLUE, "--"), (ORANGE, "-"), (GREEN, ":"), ("#CC79A7", "-.")),
+]
+"""Colour and dash of each line, Okabe and Ito's (2008) first; with more nodes they begin again."""
+
+
+def axis_chart(
+    points: Mapping[str, Sequence[tuple[object, float, float, float]]],
+    axis: str,
+    title: str,
+    factor: float,
+    name: str,
+) -> str:
+    """Draw scores along an axis as an SVG.
+
+    Args:
+        points: node -> (value of the axis, mean, low, high).
+        axis: its name; its values are places on a line where all are numbers, else names side by side.
+        title: of the chart.
+        factor: from a recorded score to the one shown.
+        name: of the figure, for its ids.
+    """
+    values = list(dict.fromkeys(point[0] for own in points.values() for point in own))
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    places = {value: value if numbers else place for place, value in enumerate(values)}
+    with drawing(name, 5.2, 3.1) as figure:
+        axes = figure.add_axes((0.1, 0.16, 0.58, 0.74))
+        for (node, own), (colour, dash) in zip(points.items(), LINES * len(points), strict=False):
+            ordered = sorted(own, key=lambda point: places[point[0]])  # type: ignore[arg-type,return-value]
+            where = [places[point[0]] for point in ordered]
+            mean, low, high = factor * np.array([point[1:] for point in ordered], dtype=float).T
+            axes.plot(where, mean, dash, color=colour, linewidth=1.6, marker="o", markersize=3.5, label=node)  # type: ignore[arg-type]
+            axes.fill_between(where, low, high, color=colour, alpha=0.13, linewidth=0)  # type: ignore[arg-type]
+        if not numbers:
+            axes.set_xticks(range(len(values)), [str(value)[:18] for value in values])
+        axes.set_title(title, fontsize=9.5, loc="left")
+        axes.set_xlabel(axis)
+        axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=2.2)
+        return svg(figure, name, f"{title} along {axis}")

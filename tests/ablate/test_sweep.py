@@ -1,0 +1,251 @@
+"""Sweeps: stacks that are what separate trainings are, one table whatever the processes, kills and failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from kd.ablate import ablate, make_plan
+from kd.ablate.grid import Grid
+from kd.cli import main
+from kd.models.package import load_package
+from kd.record import RunRecord, load_record, run_folder
+from kd.study import run
+
+WEIGHTS = {"edges.*.weight": [0.5, 2.0]}
+DIVERGES = {"nodes.student.optimizer": [{"name": "adam"}, {"name": "sgd", "lr": 1e30}]}
+
+
+def results(folder: Path) -> str:
+    return str(load_record(folder).metrics["results"])
+
+
+def records(grid: Grid) -> dict[tuple[object, str], RunRecord]:
+    return {
+        (cell.place, cell.node): load_record(run_folder("train", cell.run))
+        for cell in make_plan(grid).cells
+        if (run_folder("train", cell.run) / "record.json").exists()
+    }
+
+
+def test_every_cell_has_a_record_and_rows_in_one_table(small_grid) -> None:
+    grid = small_grid(WEIGHTS)
+    folder = ablate(grid)
+    assert len(records(grid)) == len(make_plan(grid).cells) == 12
+    table = pd.read_parquet(folder / "results.parquet")
+    assert set(table["edges.*.weight"]) == {0.5, 2.0}
+    assert set(table.node) == {"one", "two", "student", "product", "Bayes rule"}
+    student = table[(table.node == "student") & (table.metric == "accuracy")]
+    assert len(student) == 2 * 2 * 3  # weights, seeds, subsets
+    cells = pd.read_parquet(folder / "cells.parquet")
+    assert len(cells) == 12
+    assert set(cells.failed) == {""}
+    page = (folder / "report.html").read_text()
+    assert all(word in page for word in ("edges.*.weight", "student", "<svg"))
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_training_of_a_stack_is_recorded_like_one_alone(small_grid) -> None:
+    stacked, alone = (small_grid(WEIGHTS, replicas=replicas) for replicas in (128, 1))
+    ablate(stacked)
+    ablate(alone)
+    ours, theirs = records(stacked), records(alone)
+    for key, record in ours.items():
+        other = theirs[key]
+        same = ("verb", "name", "seed", "data", "mask", "code", "threads", "files", "selected_on", "saw")
+        assert {name: getattr(record, name) for name in same} == {name: getattr(other, name) for name in same}
+        assert set(record.metrics) == set(other.metrics)
+        assert record.metrics["steps"] == other.metrics["steps"]
+        assert len(record.config["stack"]["members"]) > 1
+        curves = [pd.read_parquet(run_folder("train", r.id) / "curves.parquet") for r in (record, other)]
+        assert set(curves[0].quantity) == set(curves[1].quantity)
+        assert len(curves[0]) == len(curves[1])
+        merged = curves[0].merge(curves[1], on=["epoch", "quantity"])
+        # The noise of dropout is another, the rest is the same.
+        assert abs(merged.value_x - merged.value_y).mean() < 0.1
+
+
+def test_without_noise_a_stack_trains_what_each_would_be_alone(small_grid, small_study) -> None:
+    nodes = {name: asdict(node) for name, node in small_study().nodes.items()}
+    for node in nodes.values():
+        node["model"] = {"width": 8, "encoder": {"name": "mlp", "hidden": [8], "dropout": 0.0}}
+    stacked, alone = (small_grid(WEIGHTS, replicas=replicas, nodes=nodes) for replicas in (128, 1))
+    ablate(stacked)
+    ablate(alone)
+    theirs = records(alone)
+    for key, record in records(stacked).items():
+        ours = load_package(run_folder("train", record.id) / "package").state_dict()
+        other = load_package(run_folder("train", theirs[key].id) / "package").state_dict()
+        assert record.metrics["best_round"] == theirs[key].metrics["best_round"]
+        for name, value in ours.items():
+            torch.testing.assert_close(value, other[name], atol=1e-4, rtol=1e-4)
+
+
+def test_trainings_alone_are_those_of_a_plain_run(small_grid, small_study) -> None:
+    folder = run(small_study())
+    grid = small_grid(replicas=1)
+    parents = {role: i for role, i in load_record(folder).parents.items()}
+    assert {cell.run for cell in make_plan(grid).cells} == set(parents.values())
+    before = {cell.run: stamp(cell.run) for cell in make_plan(grid).cells}
+    ablate(grid)
+    assert {i: stamp(i) for i in before} == before
+
+
+def stamp(run_id: str) -> int:
+    return (run_folder("train", run_id) / "record.json").stat().st_mtime_ns
+
+
+def test_one_and_two_processes_give_the_same_table(small_grid, tmp_path, monkeypatch) -> None:
+    folder = ablate(small_grid(WEIGHTS, replicas=3))
+    table = pd.read_parquet(folder / "results.parquet")
+    monkeypatch.setenv("KD_RUNS", str(tmp_path / "other"))
+    other = ablate(small_grid(WEIGHTS, replicas=3, jobs=2))
+    pd.testing.assert_frame_equal(pd.read_parquet(other / "results.parquet"), table)
+    assert results(other) == results(folder)
+
+
+def test_a_second_sweep_trains_nothing_and_a_lost_cell_comes_back_to_the_same_bits(small_grid) -> None:
+    grid = small_grid(WEIGHTS)
+    folder = ablate(grid)
+    runs = sorted({cell.run for cell in make_plan(grid).cells if cell.node == "student"})
+    before = {i: load_record(run_folder("train", i)).checksums["weights"] for i in runs}
+    stamps = {i: stamp(i) for i in runs}
+    assert ablate(grid) == folder
+    assert {i: stamp(i) for i in runs} == stamps
+    for file in sorted(run_folder("train", runs[0]).rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    ablate(grid)
+    assert {i: load_record(run_folder("train", i)).checksums["weights"] for i in runs} == before
+    assert {i: stamp(i) for i in runs[1:]} == {i: stamps[i] for i in runs[1:]}
+
+
+@pytest.mark.parametrize("replicas", [128, 1])
+def test_cells_that_fail_are_listed_with_their_reason_and_stop_no_other(small_grid, replicas) -> None:
+    folder = ablate(small_grid(DIVERGES, replicas=replicas))
+    cells = pd.read_parquet(folder / "cells.parquet")
+    failed = cells[cells.failed != ""]
+    assert set(failed.node) == {"student"}
+    assert len(failed) == 2
+    assert all("lower optimizer.lr" in reason for reason in failed.failed)
+    table = pd.read_parquet(folder / "results.parquet")
+    assert set(table[table.node == "student"].variant) == {0}
+    assert set(table[table.node == "product"].variant) == {0, 1}
+    assert "lower optimizer.lr" in (folder / "report.html").read_text()
+    assert load_record(folder).metrics["failed"] == 2
+
+
+def test_what_is_made_from_a_failed_teacher_fails_with_its_name(small_grid) -> None:
+    axes = {"nodes.one.optimizer": [{"name": "adam"}, {"name": "sgd", "lr": 1e30}]}
+    cells = pd.read_parquet(ablate(small_grid(axes)) / "cells.parquet")
+    reasons = dict(zip(cells.node, cells.failed, strict=True))  # the last variant's
+    assert "lower optimizer.lr" in reasons["one"]
+    assert reasons["student"] == "one: failed, and student is made from it"
+    assert reasons["two"] == ""
+    assert set(cells[cells.variant == 0].failed) == {""}
+
+
+def test_an_early_stopped_replica_takes_fewer_steps_than_its_neighbours(small_grid, small_study) -> None:
+    nodes = {name: asdict(node) | {"patience": 2, "steps": 200} for name, node in small_study().nodes.items()}
+    for replicas in (128, 1):
+        grid = small_grid(replicas=replicas, nodes=nodes, seeds=4)
+        ablate(grid)
+        steps = [record.metrics["steps"] for record in records(grid).values()]
+        assert min(steps) < max(steps) <= 200
+        for record in records(grid).values():
+            rounds = record.metrics["steps"] // 10
+            assert rounds == 20 or rounds - 1 - record.metrics["best_round"] == 2
+
+
+CONFIG = """
+data: {name: synthetic, modalities: 2, rows: 400, classes: 3, width: 4}
+mask: {name: severe, complete: 40, pool: 60}
+defaults: {steps: 60, validate_every: 20, model: {width: 8, encoder: {name: mlp, hidden: [8]}}}
+seeds: 4
+replicas: 4
+nodes:
+  one: {sees: [m0]}
+  two: {sees: [m1]}
+  student: {sees: [m0, m1], rows: complete}
+edges:
+  one: {teacher: one, student: student}
+  two: {teacher: two, student: student}
+grid:
+  edges.*.weight: [0.5, 1, 2]
+"""
+
+
+def test_killed_sweeps_go_on_with_finished_cells_untouched_to_the_same_table(tmp_path, capsys, monkeypatch) -> None:
+    config = tmp_path / "grid.yaml"
+    config.write_text(CONFIG)
+    assert main(["ablate", str(config), "json=true"]) == 0
+    expected = json.loads(capsys.readouterr().out)["metrics"]["results"]
+    other = tmp_path / "killed"
+    monkeypatch.setenv("KD_RUNS", str(other))
+    environment = {**os.environ, "KD_RUNS": str(other)}
+    drawn, kills, seen = random.Random(0), 0, {}
+    while kills < 3:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kd", "ablate", str(config)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started, before = time.monotonic(), len(finished(other))
+        # Let it train at least one more cell, then some more, and kill it wherever it is.
+        while process.poll() is None and len(finished(other)) == before and time.monotonic() - started < 60:
+            time.sleep(0.02)
+        time.sleep(drawn.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        assert {path: time_ for path, time_ in finished(other).items() if path in seen} == seen
+        seen = finished(other)
+    assert kills >= 2
+    assert main(["ablate", str(config), "json=true"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["results"] == expected
+    assert {path: time_ for path, time_ in finished(other).items() if path in seen} == seen
+
+
+def finished(store: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in store.glob("train/*/record.json")}
+
+
+def test_the_list_runs_nothing_and_prints_a_cell_a_line(tmp_path, capsys, store) -> None:
+    config = tmp_path / "grid.yaml"
+    config.write_text(CONFIG)
+    assert main(["ablate", str(config), "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 * 4 * 3
+    assert lines[0].split()[:3] == ["one", "seed", "0"]
+    assert "1 of 4" in lines[0]
+    assert main(["ablate", str(config), "--list", "json=true", "replicas=1"]) == 0
+    cells = json.loads(capsys.readouterr().out)
+    assert len(cells) == len(lines)
+    fields = {"handling", "mechanism", "rate", "objective", "seed", "node", "run", "stack", "of", "edges.*.weight"}
+    assert fields <= set(cells[0])
+    assert {cell["alone"] for cell in cells} == {"replicas: 1"}
+    assert not (store / "train").exists()
+
+
+def test_what_the_command_prints_is_the_table_along_each_axis(tmp_path, capsys) -> None:
+    config = tmp_path / "grid.yaml"
+    config.write_text(CONFIG)
+    assert main(["ablate", str(config), "seeds=2", "grid.edges.*.weight=[1,2]"]) == 0
+    shown = capsys.readouterr()
+    assert "accuracy along edges.*.weight" in shown.out
+    assert shown.out.rstrip().endswith("report.html")
+    assert "18 of 18" not in shown.err
+    assert "8 of 8 trainings" in shown.err
