@@ -43,12 +43,13 @@ class Replicas(pl.LightningModule):
         clip: largest norm of a replica's gradient; None leaves it.
 
     Raises:
-        ConfigError: they cannot be stacked; with the field in which they differ.
+        ConfigError: they cannot be stacked; with the part that does not stack, or the field in which they differ.
     """
 
     def __init__(self, students: Sequence[Distiller], *, seed: int = 0, clip: float | None = None) -> None:
         super().__init__()
         first = students[0]
+        _refuse_unstackable(students)
         _refuse_unlike(students)
         self.automatic_optimization = False
         self.model = Stacked([student.model for student in students])
@@ -74,6 +75,8 @@ class Replicas(pl.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
         self._still: list[nn.Module] = []
+        # The first and the last are held until the stack was compared with them: two show whether rows are mixed.
+        self._compared = {0: first.model, len(students) - 1: students[-1].model}
 
     @property
     def replicas(self) -> int:
@@ -89,6 +92,19 @@ class Replicas(pl.LightningModule):
     def on_train_start(self) -> None:
         for module in self._still:
             module.eval()
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Compare the stack with two of its networks on the first batch, once.
+
+        Raises:
+            ConfigError: it does not answer as they do; with the network's class.
+        """
+        if not self._compared:
+            return
+        networks, self._compared = self._compared, {}
+        if self.replicas == self.fold.made_of:
+            seen = batch.select(self.sees)
+            self.model.check(list(networks.values()), seen.inputs, seen.present, list(networks))
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         optimizer, step = self.optimizers(), self.global_step
@@ -233,6 +249,32 @@ def _refuse_whole_stack(trainer: pl.Trainer) -> None:
             found.append(f"callbacks: {name} watches one number for the whole stack; use KeepBestEach")
     if found:
         raise ConfigError(found)
+
+
+def unstackable(module: Distiller) -> list[str]:
+    """Return the parts of a student that say `replicable = False`, as `encoders.text (Words)`; none: it stacks.
+
+    Its network and its edges' objectives are asked. A teacher may be any network, since it does not train.
+    """
+    wholes = {"": module.model} | {f"edges.{name}": edge.objective for name, edge in module.edges.items()}
+    return [part for name, whole in wholes.items() for part in _unreplicable(whole, name)]  # type: ignore[arg-type]
+
+
+def _unreplicable(whole: nn.Module, name: str) -> list[str]:
+    """Return the outermost modules that say so; what is inside one goes with it."""
+    found: dict[str, str] = {}
+    for path, module in whole.named_modules():
+        inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
+        if not inside and not getattr(module, "replicable", True):
+            place = ".".join(filter(None, (name, path))) or "network"
+            found[path] = f"{place} ({type(module).__name__})"
+    return list(found.values())
+
+
+def _refuse_unstackable(students: Sequence[Distiller]) -> None:
+    for position, student in enumerate(students):
+        for part in unstackable(student):
+            raise ConfigError(f"replica {position}: {part} does not stack; train it alone")
 
 
 def _refuse_unlike(students: Sequence[Distiller]) -> None:

@@ -5,26 +5,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from kd.data.source import Source
-from kd.data.stream import StepBatches
+from kd.data.stream import GlobalBatches, StepBatches
 from kd.distill.loss import Edge
 from kd.distill.teachers import Cached, Frozen
-from kd.errors import ConfigError
+from kd.errors import ConfigError, MaskError
 from kd.models.leaves import Fold
 from kd.models.stacked import Stacked, narrow_state, under_vmap
+from kd.seeding import derive
 from kd.types import Batch, Output
+
+if TYPE_CHECKING:
+    from kd.data.module import DataModule
+    from kd.distill.module import Distiller
 
 
 class ReplicaBatches:
     """The batches of R replicas side by side: R * B rows a step, one replica's after the other's.
 
     Args:
-        source: prepared, in memory.
+        source: prepared, in memory; see `replica_loader` for others.
         available: bool [R, N, M], what each row shows each replica.
         orders: one stream of rows per replica; of as many steps and rows per batch.
         fold: says which replicas are left.
@@ -34,6 +40,31 @@ class ReplicaBatches:
         self.source, self.available, self.orders, self.fold = source, available, list(orders), fold
         self.sampler = self  # where Lightning looks for something to tell the epoch
 
+    @classmethod
+    def of(
+        cls, data: DataModule, students: Sequence[Distiller], fold: Fold, *, steps: int, batch_size: int | None = None
+    ) -> ReplicaBatches:
+        """Return the batches that students would have alone, each in the order that its seed decides.
+
+        Args:
+            data: source and mask, the same for all.
+            students: one per replica, as given to `Replicas`.
+            fold: of their stack, `Replicas(students).fold`.
+            steps: per round, after which validation rows are looked at; round r goes on where r - 1 ended.
+            batch_size: rows of one replica per step; by default the data module's.
+
+        Raises:
+            MaskError: no training row is left for a student.
+        """
+        size = batch_size or data.batch_size
+        orders = []
+        for position, student in enumerate(students):
+            rows = data.rows_for(student.sees, student.rows)
+            if len(rows) == 0:
+                raise MaskError(f"replica {position}: no training row is {student.rows!r} under the mask; change one")
+            orders.append(StepBatches(rows, batch_size=size, steps=steps, seed=derive(student.seed, "order")))
+        return cls(data.source, data.available.expand(len(orders), -1, -1), orders, fold)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the round; Lightning calls this before each one, also on resuming."""
         for order in self.orders:
@@ -42,11 +73,70 @@ class ReplicaBatches:
     def __len__(self) -> int:
         return self.orders[0].steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def rows(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, for each step of this round, the rows [R, B] of the replicas that are left and which they are [R]."""
         alive = self.fold.alive
-        rows = torch.stack([self.orders[int(r)].round() for r in alive], dim=1)  # [steps, R, B]
-        for step in rows:
-            yield self.source.batch(step.flatten(), self.available[alive.unsqueeze(1), step].flatten(0, 1))
+        for step in torch.stack([self.orders[int(r)].round() for r in alive], dim=1):
+            yield step, alive
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows, alive in self.rows():
+            yield self.source.batch(rows.flatten(), self.available[alive.unsqueeze(1), rows].flatten(0, 1))
+
+
+def replica_loader(feed: ReplicaBatches, workers: int = 2) -> DataLoader[Batch]:
+    """Return the same batches from processes that read ahead, for a source that is not in memory.
+
+    What replicas share in a step is read once, such as a picture that several of them see.
+
+    Args:
+        feed: its order and its fold decide, also once replicas have left.
+        workers: processes; 0 reads in this one. The batches are the same for any number.
+    """
+    return DataLoader(
+        _ReplicaRows(feed.source, feed.available),
+        sampler=_ReplicaOrder(feed),
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # or each round would draw from the noise that everything shares
+    )
+
+
+class _ReplicaOrder(GlobalBatches):
+    """The rows of a feed, step by step, in the process that trains: only there it is known who is left."""
+
+    def __init__(self, feed: ReplicaBatches) -> None:
+        super().__init__()
+        self.feed = feed
+
+    def set_epoch(self, epoch: int) -> None:
+        self.feed.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.feed)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]
+        return self.feed.rows()
+
+
+class _ReplicaRows(Dataset[Batch]):
+    """The batch of several replicas, by their rows [R, B] and which replicas they are [R]."""
+
+    def __init__(self, source: Source, available: Tensor) -> None:
+        self.source, self.available = source, available
+
+    def __getitem__(self, asked: tuple[Tensor, Tensor]) -> Batch:
+        rows, alive = asked
+        once, place = rows.flatten().unique(return_inverse=True)
+        read = self.source.batch(once, self.source.observed[once])
+        return Batch(
+            inputs={name: value[place] for name, value in read.inputs.items()},
+            present=self.available[alive.unsqueeze(1), rows].flatten(0, 1),
+            label=read.label[place],
+            labelled=read.labelled[place],
+            index=rows.flatten(),
+        )
 
 
 class _OnMappings(nn.Module):

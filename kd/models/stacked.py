@@ -8,17 +8,23 @@ that is not in the table runs under `torch.func.vmap`. `check` compares the whol
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 
 from kd.errors import ConfigError
+from kd.importing import in_words
+from kd.models.adapted import Adapted
+from kd.models.imported import Imported
 from kd.models.leaves import LEAVES, NARROW, Fold
 from kd.models.network import Network, as_output
+from kd.seeding import noise
 from kd.types import Output
 
 TOLERANCE = 1e-4
@@ -63,7 +69,9 @@ class Stacked(nn.Module):
                 self.turned.add(f"{path}weight")
             module.forward = partial(leaf, module, self.fold)
             return
-        if any(True for _ in module.parameters(recurse=False)) or _buffers_differ(originals):
+        own = any(True for _ in module.parameters(recurse=False)) or _buffers_differ(originals)
+        # Norms with statistics of the batch see a replica's rows alone, even where they hold nothing of its own.
+        if own or isinstance(module, _NormBase):
             module.forward = under_vmap(module, originals, self.fold)
             return
         self.shared |= {f"{path}{name}" for name, _ in module.named_buffers(recurse=False)}
@@ -112,24 +120,96 @@ class Stacked(nn.Module):
         return {name: value[replica].clone() for name, value in self.each().items()} | self.common()
 
     @torch.no_grad()
-    def check(self, networks: Sequence[nn.Module], inputs: Mapping[str, Tensor], present: Tensor) -> None:
-        """Compare the stack with the networks it was made of, in eval mode, on one batch [R * B, ...].
+    def check(
+        self,
+        networks: Sequence[nn.Module],
+        inputs: Mapping[str, Tensor],
+        present: Tensor,
+        places: Sequence[int] | None = None,
+    ) -> None:
+        """Compare the stack with ordinary networks of the same weights, in eval mode; nothing is left changed.
+
+        Args:
+            networks: some that it was made of; their weights are read from the stack, which may have trained since.
+            inputs: modality -> [R * B, ...].
+            present: bool [R * B, M].
+            places: which replicas they are, among those that are left; by default all, in order.
 
         Raises:
-            AssertionError: they differ: a module in between mixes rows or reads a leaf's parameters.
+            ConfigError: they differ: a module in between mixes rows or reads a leaf's parameters.
         """
-        modes = [(module, module.training) for network in (self, *networks) for module in network.modules()]
-        for network in (self, *networks):
-            network.eval()
-        found = self.fold.unfold(self(inputs, present).logits)
-        split = {name: self.fold.unfold(value) for name, value in inputs.items()}
-        for replica, network in enumerate(networks):
-            own = {name: value[replica] for name, value in split.items()}
-            expected = as_output(network(own, self.fold.unfold(present)[replica])).logits
-            largest = float((found[replica] - expected).abs().max() / expected.abs().max().clamp(min=1))
-            assert largest < TOLERANCE, f"replica {replica} of {type(network).__name__}: off by {largest:.1e}"
+        kept = torch.arange(self.replicas) if places is None else torch.tensor(places)
+        each = {name: self.fold.unfold(value)[kept] for name, value in inputs.items()}
+        seen = self.fold.unfold(present)[kept]
+        with _evaluating([self, *networks]), noise(0, "check"):
+            expected = []
+            for row, (place, network) in enumerate(zip(kept.tolist(), networks, strict=True)):
+                _refuse_tied(network)
+                own = ({name: value[row] for name, value in each.items()}, seen[row])
+                expected.append(as_output(functional_call(network, self._state(place), own)).logits)
+            found = self._answer_for(kept, each, seen, networks[0])
+        for place, network, one, other in zip(kept.tolist(), networks, found, expected, strict=True):
+            gap = _gap(one, other)
+            if not gap < TOLERANCE:
+                raise ConfigError(_does_not_stack(network, f"replica {place} is off by {gap:.1e}"))
+
+    def _answer_for(self, kept: Tensor, each: Mapping[str, Tensor], seen: Tensor, network: nn.Module) -> Tensor:
+        """Return the logits [K, B, C] of some replicas, the others put aside meanwhile."""
+        alive, rows = self.fold.alive, self.fold.rows
+        parameters = [(parameter, parameter.data, parameter.grad) for parameter in self.network.parameters()]
+        buffers = [(module, dict(module._buffers)) for module in self.network.modules()]
+        self.narrow(kept)
+        try:
+            flat = {name: value.flatten(0, 1) for name, value in each.items()}
+            return self.fold.unfold(self(flat, seen.flatten(0, 1)).logits)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # alone, the network has just answered the same rows
+            raise ConfigError(_does_not_stack(network, in_words(error))) from None
+        finally:
+            self.fold.alive, self.fold.rows = alive, rows
+            for parameter, value, gradient in parameters:
+                parameter.data, parameter.grad = value, gradient
+            for module, held in buffers:
+                module._buffers.update(held)
+
+    def _state(self, place: int) -> dict[str, Tensor]:
+        """Return all that one replica that is left holds, as views: what `functional_call` takes."""
+        held = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        own = {name: value if name in self.shared else value[place] for name, value in held.items()}
+        return {name: value.T if name in self.turned else value for name, value in own.items()}
+
+
+@contextmanager
+def _evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Put networks into eval mode, and every module back into its own afterwards."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
         for module, training in modes:
             module.training = training
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference relative to the logits' size; NaN where only what was found is no number."""
+    finite = expected.isfinite()  # a replica that is lost already says nothing
+    size = torch.where(finite, expected, 0.0).abs().max().clamp(min=1)
+    return float(torch.where(finite, (found - expected).abs(), 0.0).max() / size)
+
+
+def _refuse_tied(network: nn.Module) -> None:
+    """Refuse one weight in two layers: a stack would train two."""
+    held = [id(p) for module in network.modules() for p in module._parameters.values() if p is not None]
+    if len(set(held)) < len(held):
+        raise ConfigError(_does_not_stack(network, "two of its layers share a weight"))
+
+
+def _does_not_stack(network: nn.Module, why: str) -> str:
+    inner = network.network if isinstance(network, Imported | Adapted) else network
+    return f"{type(inner).__name__} does not stack ({why}); train it alone, or declare replicable = False in it"
 
 
 @torch.no_grad()
