@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from kd.config import Edge, Node, Study
 from kd.data.source import Source
 from kd.distill.graph import edges_into
@@ -13,6 +15,7 @@ from kd.distill.rates import OWN
 from kd.distill.trainer import UNDECIDING
 from kd.models.imported import Imported
 from kd.models.network import Network
+from kd.models.stacked import unreplicable
 from kd.networks import blank_network
 from kd.objectives import OBJECTIVES
 
@@ -82,18 +85,16 @@ def alone(study: Study, name: str, source: Source) -> str:
     for key in study.trainer:
         if key not in TAKEN:
             return f"trainer.{key} acts on one training"
-    edges = edges_into(study, name).values()
-    asked = [edge.teacher for edge in edges if edge.view == "own" and not is_cached(study, edge)]
-    for network in (_blank(study, node, source) for node in [name, *asked]):
-        if isinstance(network, Imported) and not any(getattr(m, "replicable", False) for m in network.modules()):
-            return f"{type(network.network).__name__} does not say replicable = True"
-        for module in network.modules():
-            if not getattr(module, "replicable", True):
-                return f"{type(module).__name__} does not stack"
-    for edge in edges:
-        objective = OBJECTIVES.build(edge.loss)
-        if not getattr(objective, "replicable", True):
-            return f"{type(objective).__name__} does not stack"
+    edges = edges_into(study, name)
+    asked = [edge.teacher for edge in edges.values() if edge.view == "own" and not is_cached(study, edge)]
+    parts: dict[str, nn.Module] = {"": _blank(study, name, source)}
+    parts |= {f"nodes.{teacher}": _blank(study, teacher, source) for teacher in asked}
+    parts |= {f"edges.{key}": OBJECTIVES.build(edge.loss) for key, edge in edges.items()}
+    for place, part in parts.items():
+        if isinstance(part, Imported) and not any(getattr(m, "replicable", False) for m in part.modules()):
+            return f"{type(part.network).__name__} does not say replicable = True"
+        for found in unreplicable(part, place):
+            return f"{found} does not stack"
     return ""
 
 

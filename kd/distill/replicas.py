@@ -26,7 +26,7 @@ from kd.distill.stack import StackedEdge
 from kd.distill.view import drop, eligible, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
-from kd.models.stacked import Stacked
+from kd.models.stacked import Stacked, unreplicable
 from kd.seeding import derive, generator
 from kd.types import Batch, Output
 
@@ -257,18 +257,7 @@ def unstackable(module: Distiller) -> list[str]:
     Its network and its edges' objectives are asked. A teacher may be any network, since it does not train.
     """
     wholes = {"": module.model} | {f"edges.{name}": edge.objective for name, edge in module.edges.items()}
-    return [part for name, whole in wholes.items() for part in _unreplicable(whole, name)]  # type: ignore[arg-type]
-
-
-def _unreplicable(whole: nn.Module, name: str) -> list[str]:
-    """Return the outermost modules that say so; what is inside one goes with it."""
-    found: dict[str, str] = {}
-    for path, module in whole.named_modules():
-        inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
-        if not inside and not getattr(module, "replicable", True):
-            place = ".".join(filter(None, (name, path))) or "network"
-            found[path] = f"{place} ({type(module).__name__})"
-    return list(found.values())
+    return [part for name, whole in wholes.items() for part in unreplicable(whole, name)]  # type: ignore[arg-type]
 
 
 def _refuse_unstackable(students: Sequence[Distiller]) -> None:

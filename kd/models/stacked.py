@@ -212,6 +212,22 @@ def _does_not_stack(network: nn.Module, why: str) -> str:
     return f"{type(inner).__name__} does not stack ({why}); train it alone, or declare replicable = False in it"
 
 
+def unreplicable(whole: nn.Module, name: str = "") -> list[str]:
+    """Return the outermost modules that say `replicable = False`, as `encoders.text (Words)`.
+
+    Args:
+        whole: a network or an objective.
+        name: its place in what it is part of.
+    """
+    found: dict[str, str] = {}
+    for path, module in whole.named_modules():
+        inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
+        if not inside and not getattr(module, "replicable", True):
+            place = ".".join(filter(None, (name, path))) or "network"
+            found[path] = f"{place} ({type(module).__name__})"
+    return list(found.values())
+
+
 @torch.no_grad()
 def _turned(weight: Tensor) -> Tensor:
     return weight.transpose(1, 2).contiguous()
