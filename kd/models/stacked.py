@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kd.errors import ConfigError
-from kd.models.leaves import LEAVES, NARROW, Fold
+from kd.models.leaves import LEAVES, NARROW, Fold, join_hidden
 from kd.models.network import Network, as_output
 from kd.types import Output
 
@@ -69,6 +69,8 @@ class Stacked(nn.Module):
         self.shared |= {f"{path}{name}" for name, _ in module.named_buffers(recurse=False)}
         for name, child in module.named_children():
             self._stack(f"{path}{name}.", child, [getattr(original, name) for original in originals])
+        if type(module).forward is nn.Sequential.forward:
+            join_hidden(module, self.fold)
 
     @property
     def replicas(self) -> int:
