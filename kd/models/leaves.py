@@ -118,7 +118,8 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 def join_hidden(layers: nn.Sequential, fold: Fold) -> None:
     """Let each linear layer of a stacked chain do the ReLU and dropout after it too; they then pass on what it gave."""
-    for layer, rectifier, dropout in zip(layers, layers[1:], layers[2:], strict=False):
+    chain: list[Any] = list(layers)
+    for layer, rectifier, dropout in zip(chain, chain[1:], chain[2:], strict=False):
         if [type(layer), type(rectifier), type(dropout)] != [nn.Linear, nn.ReLU, nn.Dropout]:
             continue
         if layer.out_features >= NARROW and layer.bias is not None:

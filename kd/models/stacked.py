@@ -69,7 +69,7 @@ class Stacked(nn.Module):
         self.shared |= {f"{path}{name}" for name, _ in module.named_buffers(recurse=False)}
         for name, child in module.named_children():
             self._stack(f"{path}{name}.", child, [getattr(original, name) for original in originals])
-        if type(module).forward is nn.Sequential.forward:
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             join_hidden(module, self.fold)
 
     @property
