@@ -43,6 +43,8 @@ from kd.distill.stack import ReplicaBatches  # noqa: E402
 from kd.distill.teachers import Cached, Frozen, cache  # noqa: E402
 
 VIEWS, BATCH, TEMPERATURE = ["fou", "zer", "mor"], 32, 3.0
+STEPS = 40
+"""Of a stack's round: enough that its first steps, which fetch fresh memory, do not decide."""
 QUIET = {
     "logger": False,
     "enable_checkpointing": False,
@@ -66,6 +68,12 @@ def main() -> int:
     figures |= products_of_a_wide_stack(pairs)
     figures |= one_student_beside_a_loop(pairs)
     figures |= cached_beside_live(pairs)
+    if not options.quick:
+        from bench_processes import memory_of_a_stack, two_processes_beside_one
+
+        figures |= stacks_of_sizes(pairs)
+        figures |= two_processes_beside_one(options.replicas, pairs)
+        figures |= memory_of_a_stack(options.replicas)
     for name, value in figures.items():
         print(f"{name:28} {value:10.3f}")
     if not options.quick:
@@ -88,7 +96,11 @@ def fit(module: pl.LightningModule, feed: Any, **options: Any) -> float:
     """Return the seconds per step of one round under a Trainer, a quiet one unless options say otherwise."""
     watch = Stopwatch()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        pl.Trainer(max_epochs=1, callbacks=[watch], **{**QUIET, **options}).fit(module, feed)
+        trainer = pl.Trainer(max_epochs=1, callbacks=[watch], **{**QUIET, **options})
+        trainer.fit(module, feed)
+    taken = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    if taken != len(feed):
+        raise RuntimeError(f"bench: the fit took {taken} steps of {len(feed)}; its seconds per step would be wrong")
     return watch.seconds / len(feed)
 
 
@@ -133,6 +145,11 @@ class Digits:
         feed = DataLoader(torch.arange(len(self.data.source)), batch_sampler=list(self.order(0, steps)))
         return fit(Plain(self.student(0).model, self.loss), feed, **options)
 
+    def tuned(self, steps: int) -> float:
+        """Return the seconds per step of the quickest Lightning fit we can write of the loop's body."""
+        module = Tuned(self.student(0).model, self.loss)
+        return fit(module, self.order(0, steps), barebones=True)  # a list would be many loaders to Lightning
+
     def ours(self, steps: int) -> float:
         """Return the seconds per step of one student in our module."""
         return fit(self.student(0), batches(self.data.source, self.data.available, self.order(0, steps)))
@@ -175,6 +192,21 @@ class Plain(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
+class Tuned(Plain):
+    """What is left of Lightning's costs once optimisation is manual, Adam fused, and batches are rows' numbers."""
+
+    automatic_optimization = False
+
+    def training_step(self, rows: Tensor, batch_index: int) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self._loss(self.model, rows).backward()
+        optimizer.step()  # type: ignore[union-attr]
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=1e-3, fused=True)
+
+
 def divergence(logits: Tensor, teachers: Sequence[Tensor]) -> Tensor:
     """Return the sum over teachers of T^2 KL, the mean over rows."""
     log_student = F.log_softmax(logits / TEMPERATURE, dim=-1)
@@ -189,26 +221,37 @@ def replicas_beside_one(replicas: int, pairs: int) -> dict[str, float]:
     """Time R students in one fit against one student under Lightning, and in a bare loop."""
     digits = Digits(64)
     stacked = digits.stack(replicas)
-    found = []
+    found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         usual = {name: True for name in QUIET if name != "accelerator"} | {"default_root_dir": folder}
+        sides = {
+            "lightning": lambda: digits.lightning(150),
+            "tuned_lightning": lambda: digits.tuned(150),
+            "loop": lambda: digits.loop(150),
+            "our_module": lambda: digits.ours(100),
+            "default_script": lambda: digits.lightning(100, **usual),
+            "replica": lambda: stacked(STEPS),
+        }
         for _ in range(pairs + 1):
-            each = stacked(12)
-            found.append(
-                (digits.lightning(150), digits.loop(150), digits.ours(100), digits.lightning(100, **usual), each)
-            )
-    kept = found[1:]
-    lightning, loop, ours, default, each = (statistics.median(side) for side in zip(*kept, strict=True))
+            for name, measured in sides.items():
+                found.setdefault(name, []).append(measured())
+    kept = {name: seconds[1:] for name, seconds in found.items()}
+    each = kept.pop("replica")
+    times = {
+        f"per_replica_vs_{name}": statistics.median(a / b for a, b in zip(side, each, strict=True))
+        for name, side in kept.items()
+    }
+    return times | {f"{name}_us_per_step": statistics.median(side[1:]) * 1e6 for name, side in found.items()}
+
+
+def stacks_of_sizes(pairs: int) -> dict[str, float]:
+    """Say what a step costs each of 64 and of 256 replicas, over what it costs each of 128."""
+    digits = Digits(64)
+    stacks = {replicas: digits.stack(replicas) for replicas in (64, 128, 256)}
+    found = [{replicas: measured(STEPS) for replicas, measured in stacks.items()} for _ in range(pairs + 1)][1:]
     return {
-        "per_replica_vs_lightning": statistics.median(a / e for a, _, _, _, e in kept),
-        "per_replica_vs_loop": statistics.median(b / e for _, b, _, _, e in kept),
-        "per_replica_vs_our_module": statistics.median(c / e for _, _, c, _, e in kept),
-        "per_replica_vs_default_script": statistics.median(d / e for _, _, _, d, e in kept),
-        "lightning_us_per_step": lightning * 1e6,
-        "loop_us_per_step": loop * 1e6,
-        "our_module_us_per_step": ours * 1e6,
-        "default_script_us_per_step": default * 1e6,
-        "replica_us_per_step": each * 1e6,
+        f"cost_at_{replicas}_vs_128": statistics.median(each[replicas] / each[128] for each in found)
+        for replicas in (64, 256)
     }
 
 
@@ -223,7 +266,7 @@ def products_of_a_wide_stack(pairs: int, width: int = 256, replicas: int = 32) -
             square @ square
         return (time.perf_counter() - started) / (8 * 2 * 1024**3)
 
-    share, _, _ = ratios(peak, lambda: stacked(6) / _products(digits.student(0).model), pairs)
+    share, _, _ = ratios(peak, lambda: stacked(STEPS // 2) / _products(digits.student(0).model), pairs)
     return {"matmul_peak_fraction": share}
 
 

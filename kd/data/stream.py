@@ -72,13 +72,10 @@ class StepBatches(GlobalBatches):
     def round(self) -> Tensor:
         """Return the rows of this epoch's steps, int64 [steps, rows of a batch of all processes]."""
         size = self.batch_size * processes()[1]
-        first = self.epoch * self.steps * size
-        positions = torch.arange(first, first + self.steps * size)
-        rows = len(self.ids)
-        passes = {int(p): self._order(int(p)) for p in torch.unique(positions // rows)}
-        table = torch.stack([passes[p] for p in sorted(passes)])
-        picked = table[positions // rows - min(passes), positions % rows]
-        return self.ids[picked].view(self.steps, size)
+        wanted, rows = self.steps * size, len(self.ids)
+        number, skipped = divmod(self.epoch * wanted, rows)
+        passes = [self._order(number + later) for later in range(-(-(skipped + wanted) // rows))]
+        return self.ids[torch.cat(passes)[skipped : skipped + wanted]].view(self.steps, size)
 
     def _order(self, number: int) -> Tensor:
         return torch.randperm(len(self.ids), generator=generator(self.seed, "order", number))

@@ -20,7 +20,7 @@ def pool(tokens: Tensor, keep: Tensor) -> Tensor:
 
 def pool_zeroed(tokens: Tensor, keep: Tensor) -> Tensor:
     """Return the same as `pool` where tokens that are not kept are zeros, as fusions get them."""
-    return tokens[:, 0] if tokens.shape[1] == 1 else tokens.sum(dim=1) / keep.sum(dim=1, keepdim=True).clamp(min=1)
+    return tokens.squeeze(1) if tokens.shape[1] == 1 else tokens.sum(dim=1) / keep.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class Fusion(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,6 +84,49 @@ def _linear(layer: nn.Linear, fold: Fold, x: Tensor) -> Tensor:
     return out.view(*x.shape[:-1], -1)
 
 
+class _Hidden(torch.autograd.Function):
+    """Dropout of max(0, x w + b), in the memory of the product: its zeros say where no gradient passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, fold: Fold, dropout: float) -> Tensor:
+        out = torch.baddbmm(bias.unsqueeze(1), x, weight).relu_()
+        if dropout > 0:
+            out.mul_(fold.keep(out, dropout))
+        ctx.save_for_backward(x, weight, out)
+        ctx.dropout = dropout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        x, weight, out = ctx.saved_tensors
+        passed = torch.ops.aten.threshold_backward(gradient, out, 0)
+        if ctx.dropout > 0:
+            passed.mul_(1 / (1 - ctx.dropout))
+        back = torch.bmm(passed, weight.transpose(1, 2)) if ctx.needs_input_grad[0] else None
+        return back, torch.bmm(x.transpose(1, 2), passed), passed.sum(dim=1), None, None
+
+
+def _hidden(layer: nn.Linear, dropout: nn.Dropout, fold: Fold, x: Tensor) -> Tensor:
+    rows = x.reshape(fold.replicas, -1, x.shape[-1])
+    out: Tensor = _Hidden.apply(rows, layer.weight, layer.bias, fold, dropout.p if dropout.training else 0.0)
+    return out.view(*x.shape[:-1], -1)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def join_hidden(layers: nn.Sequential, fold: Fold) -> None:
+    """Let each linear layer of a stacked chain do the ReLU and dropout after it too; they then pass on what it gave."""
+    chain: list[Any] = list(layers)
+    for layer, rectifier, dropout in zip(chain, chain[1:], chain[2:], strict=False):
+        if [type(layer), type(rectifier), type(dropout)] != [nn.Linear, nn.ReLU, nn.Dropout]:
+            continue
+        if layer.out_features >= NARROW and layer.bias is not None:
+            layer.forward = partial(_hidden, layer, dropout, fold)
+            rectifier.forward = dropout.forward = _as_it_is
+
+
 class _Narrow(torch.autograd.Function):
     """x [R, N, in] times w [R, out, in], for few outputs: of equal products the forms that are several times faster."""
 
@@ -147,7 +191,7 @@ def _standardise(layer: Standardise, fold: Fold, x: Tensor) -> Tensor:
     mean, rows = layer.mean.view(shape), fold.unfold(x)
     if layer.holes:
         rows = torch.where(rows.isnan(), mean, rows)
-    return ((rows - mean) / layer.deviation.view(shape)).flatten(0, 1)
+    return (rows - mean).div_(layer.deviation.view(shape)).flatten(0, 1)
 
 
 LEAVES: dict[type[nn.Module], Callable[..., Tensor]] = {

@@ -22,7 +22,7 @@ from kd.errors import ConfigError
 from kd.importing import in_words
 from kd.models.adapted import Adapted
 from kd.models.imported import Imported
-from kd.models.leaves import LEAVES, NARROW, Fold
+from kd.models.leaves import LEAVES, NARROW, Fold, join_hidden
 from kd.models.network import Network, as_output
 from kd.seeding import noise
 from kd.types import Output
@@ -77,6 +77,8 @@ class Stacked(nn.Module):
         self.shared |= {f"{path}{name}" for name, _ in module.named_buffers(recurse=False)}
         for name, child in module.named_children():
             self._stack(f"{path}{name}.", child, [getattr(original, name) for original in originals])
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+            join_hidden(module, self.fold)
 
     @property
     def replicas(self) -> int:

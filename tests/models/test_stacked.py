@@ -212,6 +212,38 @@ def test_noise_of_a_replica_does_not_depend_on_which_others_are_left(probability
     assert torch.equal(left, everything[[0, 2]])
 
 
+class _Chain(nn.Module):
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Dropout(probability))
+
+    def forward(self, inputs: dict[str, Tensor], present: Tensor) -> Tensor:
+        out: Tensor = self.layers(inputs["x"])
+        return out
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("probability", [0.5, 0.3, 0.0])
+def test_joined_hidden_layer_is_its_three_parts_in_value_and_gradient(probability: float, training: bool) -> None:
+    made = [_Chain(probability) for _ in range(R)]
+    stacked = Stacked(made).train(training)
+    x = torch.randn(R * 8, 5, requires_grad=True)
+    noise = Fold(R)
+    for fold in (stacked.fold, noise):
+        fold.generator.manual_seed(3)
+    found = stacked({"x": x}, torch.ones(R * 8, 1, dtype=torch.bool)).logits
+    plain = torch.cat([one.layers[0](rows).relu() for one, rows in zip(made, x.unflatten(0, (R, 8)), strict=True)])
+    expected = plain * noise.keep(plain, probability) if training and probability > 0 else plain
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(found)
+    own = [parameter for one in made for parameter in one.parameters()]
+    wanted = torch.autograd.grad((expected * weight).sum(), [x, *own])
+    got = torch.autograd.grad((found * weight).sum(), [x, *stacked.network.parameters()])
+    torch.testing.assert_close(got[0], wanted[0])
+    torch.testing.assert_close(got[1].transpose(1, 2), torch.stack(wanted[1::2]))
+    torch.testing.assert_close(got[2], torch.stack(wanted[2::2]))
+
+
 def test_narrowed_stack_answers_as_before_for_those_that_are_left() -> None:
     made = networks("mlp", "vector")
     inputs, present = batch("vector")
