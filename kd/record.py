@@ -192,16 +192,29 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise."""
+    """Give a temporary folder beside `target` that takes its place when the block ends well, and vanishes otherwise.
+
+    Where another process has finished the same run meanwhile, its folder stays.
+    """
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             yield stage
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(stage, target)
+            _take_place(stage, target)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def _take_place(stage: Path, target: Path) -> None:
+    try:
+        os.replace(stage, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not (target / "record.json").exists():
+            shutil.rmtree(target)
+            os.replace(stage, target)
 
 
 def save_record(record: RunRecord, folder: Path) -> None:

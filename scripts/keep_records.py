@@ -1,6 +1,7 @@
 """Copy a finished run's tables into docs/records, where `make docs` reads them; weights and predictions stay behind.
 
 python scripts/keep_records.py runs/run/ID demo
+python scripts/keep_records.py runs/ablate/ID ablate_mfeat    (a table along each axis instead)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 from kd.errors import KDError
-from kd.record import load_record
+from kd.record import RunRecord, load_record
 
 RECORDS = Path(__file__).parent.parent / "docs" / "records"
 TABLES = ("summary", "stages", "contrasts")
@@ -21,6 +22,8 @@ def keep(folder: Path, prefix: str) -> list[Path]:
     """Copy the tables and the record they came from; return what was written."""
     record = load_record(folder)
     RECORDS.mkdir(parents=True, exist_ok=True)
+    if record.verb == "ablate":
+        return keep_ablation(record, folder, prefix)
     kept = [
         (folder / record.files[table], RECORDS / f"{prefix}_{table}.parquet")
         for table in TABLES
@@ -30,6 +33,31 @@ def keep(folder: Path, prefix: str) -> list[Path]:
     for source, target in kept:
         shutil.copyfile(source, target)
     return [target for _, target in kept]
+
+
+def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
+    """Write an ablation's tables along its axes, and what it took; return what was written."""
+    import pandas as pd
+
+    from kd.report.ablation import gather
+
+    content = gather(record, folder)
+    frames = {f"axis{place}": axis["table"] for place, axis in enumerate(content["axes"], 1)}
+    frames["contrasts"] = content["contrasts"]
+    facts = {
+        "cells": f"{record.metrics['cells']:,}",
+        "trainings": f"{record.metrics['trainings']:,}",
+        "failed": str(record.metrics["failed"]),
+        "minutes": f"{record.seconds / 60:.1f}",
+        "machine": record.machine,
+    }
+    frames["facts"] = pd.DataFrame(facts.items(), columns=["fact", "value"])
+    found = []
+    for name, frame in frames.items():
+        found.append(RECORDS / f"{prefix}_{name}.parquet")
+        frame.to_parquet(found[-1])
+    shutil.copyfile(folder / record.files["provenance"], RECORDS / f"{prefix}_provenance.json")
+    return [*found, RECORDS / f"{prefix}_provenance.json"]
 
 
 def main() -> int:

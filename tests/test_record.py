@@ -88,3 +88,20 @@ def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stop"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_stays_as_it_is(tmp_path) -> None:
+    from kd.record import staged_folder
+
+    target = tmp_path / "run"
+    with staged_folder(target) as late:
+        (late / "record.json").write_text("late")
+        with staged_folder(target) as early:
+            (early / "record.json").write_text("early")
+    assert (target / "record.json").read_text() == "early"
+    with staged_folder(target) as stage:
+        (target / "record.json").unlink()  # what is left without a record was never finished
+        (target / "rest").write_text("")
+        (stage / "record.json").write_text("again")
+    assert [path.name for path in target.iterdir()] == ["record.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -6,7 +6,7 @@ Everything is told from content addresses before anything is trained: a run's id
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -136,12 +136,16 @@ def make_plan(grid: Grid, known: Places | None = None) -> Plan:
         ConfigError: no variant can run; with every fault.
     """
     known = known or Places()
-    refused = _refused(grid, known)
+    refused = grid_faults(grid, known)
+    if len(refused) == len(grid.variants):
+        raise ConfigError(distinct(grid, refused), grid.source)
     facts, failed = _facts(grid, refused, known)
     planner = _Planner(grid, known, facts)
     depth = max(map(len, planner.levels.values()), default=0)
     stacks = [stack for level in range(depth) for stack in planner.level(level)]
-    failed |= {((v, 0, 0), node): reason for v, reason in refused.items() for node in grid.variants[v].study.nodes}
+    for variant, told in refused.items():
+        study = grid.variants[variant].study
+        failed |= {((variant, *at), node): "; ".join(told) for at in places(study) for node in study.nodes}
     return Plan(grid, planner.cells(), stacks, failed)
 
 
@@ -154,23 +158,29 @@ def levels(study: Study) -> list[list[str]]:
     return [[name for name in depth if depth[name] == level] for level in range(max(depth.values()) + 1)]
 
 
-def _refused(grid: Grid, known: Places) -> dict[int, str]:
-    """Return variant -> its faults, where it has some.
-
-    Raises:
-        ConfigError: all of them have.
-    """
+def grid_faults(grid: Grid, known: Places | None = None) -> dict[int, list[str]]:
+    """Return variant -> its faults, of those that have some."""
+    known = known or Places()
     found = {}
     for position, variant in enumerate(grid.variants):
         told = known.faults(variant.study) or faults(variant.study, known.source(variant.study))
         if told:
             found[position] = told
-    if len(found) == len(grid.variants):
-        raise ConfigError(list(dict.fromkeys(fault for told in found.values() for fault in told)), grid.source)
-    return {position: "; ".join(told) for position, told in found.items()}
+    return found
 
 
-def _facts(grid: Grid, refused: dict[int, str], known: Places) -> tuple[Facts, Failures]:
+def distinct(grid: Grid, found: dict[int, list[str]]) -> list[str]:
+    """Return faults once each, those of some variants only with the first that has them."""
+    first: dict[str, int] = {}
+    for position, told in found.items():
+        for fault in told:
+            first.setdefault(fault, position)
+    everywhere = {fault for fault in first if all(fault in told for told in found.values())}
+    whole = everywhere if len(found) == len(grid.variants) else set()
+    return [fault if fault in whole else f"{grid.variants[at].name}: {fault}" for fault, at in first.items()]
+
+
+def _facts(grid: Grid, refused: Collection[int], known: Places) -> tuple[Facts, Failures]:
     """Return what identifies the data of every place, and the cells of those that have none."""
     facts: Facts = {}
     failed: Failures = {}
@@ -206,7 +216,7 @@ class _Planner:
             if training.hash not in trainings:
                 trainings[training.hash] = training
                 groups.setdefault(self._form(training), []).append(training)
-        for shape, group in sorted(groups.items()):
+        for shape, group in sorted(groups.items(), key=lambda item: min(map(_rank, item[1]))):
             for stack in self._cut(sorted(group, key=_rank), self._reason(group[0], shape)):
                 for position, training in enumerate(stack.trainings):
                     training.run = training.hash
@@ -252,10 +262,10 @@ class _Planner:
         for place, runs in self.runs.items():
             variant, seed, fold = place
             chosen = self.grid.variants[variant]
-            for name, run in runs.items():
+            for name in [name for level in self.levels[variant] for name in level]:
                 own = {"variant": variant, "node": name, "seed": seed, "fold": fold, **chosen.values}
                 own |= describe(chosen.study, name, self.facts[place][1])
-                found.append(Cell(place, name, run, own))
+                found.append(Cell(place, name, runs[name], own))
         return found
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from kd.ablate.grid import Grid
 from kd.ablate.places import Places
-from kd.ablate.plan import Failures, Plan, Stack, make_plan
+from kd.ablate.plan import Failures, Plan, Stack, Training, make_plan
 from kd.ablate.table import write_sweep
 from kd.config import Study
 from kd.distill.fit import train_node
 from kd.distill.together import Member, train_together
 from kd.errors import ConfigError, DataError, MaskError
 from kd.record import RunRecord, code_address, finished, load_record, open_store, run_folder, save_record, staged_folder
+from kd.study.answers import node_answers
 from kd.study.jobs import Job, run_jobs
 from kd.study.replicate import Listener, Silent, places, run_replicate
 from kd.study.run import conclude
@@ -118,6 +119,9 @@ def train_stack(stack: Stack, studies: list[Study], listener: Listener) -> dict[
     elif left:
         members = [_member(stack, studies, place) for place in left]
         failed |= train_together(members, stack.members, lambda step, steps: listener.tick(name, step, steps))
+    for place in left:
+        if place not in failed:
+            _answer(stack.trainings[place], studies[place])
     _save(stack, studies[0], failed, time.perf_counter() - started)
     return failed
 
@@ -141,6 +145,13 @@ def _member(stack: Stack, studies: list[Study], place: int) -> Member:
     _, seed, fold = training.place
     setting = _places().setting(studies[place], seed, fold)
     return Member(studies[place], training.node, setting, training.parents, place)
+
+
+def _answer(training: Training, study: Study) -> None:
+    """Have a trained node's answers in the store: several variants ask for them."""
+    _, seed, fold = training.place
+    record = load_record(run_folder("train", training.run))
+    node_answers(record, _places().setting(study, seed, fold), study.threads)
 
 
 def _train_alone(stack: Stack, study: Study, listener: Listener) -> dict[int, str]:

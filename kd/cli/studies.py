@@ -19,19 +19,24 @@ if TYPE_CHECKING:
 
 
 def check(words: Sequence[str]) -> int:
-    """Name every fault of a config."""
-    study, path, as_json = study_of(words, "check")
-    from kd.study import faults
+    """Name every fault of a config, with a grid or without."""
+    path, overrides, as_json = arguments(words, "check", "a config")
+    from kd.ablate import load_grid
+    from kd.ablate.plan import distinct, grid_faults
 
-    found = faults(study)
+    grid = load_grid(path, overrides)
+    found = distinct(grid, grid_faults(grid))
     if as_json:
         print(json.dumps({"config": path, "faults": found}))
     for fault in found if not as_json else []:
         print(f"{path}: {fault}", file=sys.stderr)
     if not found and not as_json:
-        counts = {"nodes": len(study.nodes), "seeds": study.seeds, "folds": study.split.folds or 1}
-        shown = " x ".join(f"{count} {what}" for what, count in counts.items() if what != "folds" or count > 1)
-        print(f"{path}: no fault found; {shown} = {math.prod(counts.values())} trainings")
+        study = grid.first
+        counts = {"variants": len(grid.variants), "nodes": len(study.nodes), "seeds": study.seeds}
+        counts["folds"] = study.split.folds or 1
+        optional = ("variants", "folds")
+        shown = " x ".join(f"{count} {what}" for what, count in counts.items() if what not in optional or count > 1)
+        print(f"{path}: no fault found; {shown} = {math.prod(counts.values())} {'cells' if grid.axes else 'trainings'}")
     return 2 if found else 0
 
 
