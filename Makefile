@@ -51,9 +51,10 @@ docs: environment  ## write the tables of README.md, docs/ and paper_repro.md fr
 docs-check: environment  ## fail where a document differs from its records
 	@$(PYTHON) scripts/make_docs.py --check
 
-repro: environment  ## the two studies of paper_repro.md, with all their seeds
+repro: environment  ## the two studies of paper_repro.md, with all their seeds, and the ablation of docs/ablations.md
 	@$(BIN)/kd run configs/kdd2020/mfeat.yaml
 	@$(BIN)/kd run configs/reverse/mfeat.yaml
+	@$(BIN)/kd ablate configs/ablate/mfeat.yaml
 
 clean:  ## remove the tools' caches; the environment and the runs stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -69,7 +69,7 @@ def main() -> int:
     figures |= one_student_beside_a_loop(pairs)
     figures |= cached_beside_live(pairs)
     if not options.quick:
-        from bench_processes import memory_of_a_stack, two_processes_beside_one
+        from timed_processes import memory_of_a_stack, two_processes_beside_one
 
         figures |= stacks_of_sizes(pairs)
         figures |= two_processes_beside_one(options.replicas, pairs)

@@ -41,10 +41,7 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
     """
     records = {variant: load_record(folder) for variant, folder in folders.items()}
     frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
-    rows = [{key: flat(value) for key, value in listed(plan, cell).items()} for cell in plan.cells]
-    cells = pd.DataFrame(rows)
-    reasons = [failed.get((cell.place, cell.node), "") for cell in plan.cells]
-    cells = cells.assign(failed=reasons) if len(cells) else cells
+    cells = _cells(plan, failed)
     parents = {plan.grid.variants[variant].name: record.id for variant, record in records.items()}
     code = code_address("ablate")
     address = {
@@ -82,6 +79,17 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         )
     write_ablation_report(folder)
     return folder
+
+
+def _cells(plan: Plan, failed: Failures) -> pd.DataFrame:
+    """Return a row per cell, those that nothing could be planned for last."""
+    rows = [{**listed(plan, cell), "failed": failed.get((cell.place, cell.node), "")} for cell in plan.cells]
+    planned = {(cell.place, cell.node) for cell in plan.cells}
+    for ((variant, seed, fold), node), reason in failed.items():
+        if ((variant, seed, fold), node) not in planned:
+            values = plan.grid.variants[variant].values
+            rows.append({"variant": variant, "node": node, "seed": seed, "fold": fold, **values, "failed": reason})
+    return pd.DataFrame([{key: flat(value) for key, value in row.items()} for row in rows])
 
 
 def listed(plan: Plan, cell: Cell) -> dict[str, Any]:

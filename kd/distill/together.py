@@ -13,9 +13,9 @@ from kd.config import Study
 from kd.distill.address import node_address
 from kd.distill.callbacks import Progress
 from kd.distill.fit import build, stream
-from kd.distill.keep_best import CurvesEach, KeepBestEach
 from kd.distill.loss import diverged
 from kd.distill.module import Distiller
+from kd.distill.replica_callbacks import CurvesEach, KeepBestEach
 from kd.distill.replicas import Replicas
 from kd.distill.setting import Setting, validation
 from kd.distill.stack import ReplicaBatches

@@ -111,7 +111,7 @@ def _shown(value: object) -> str:
 
 
 def _charts(values: pd.DataFrame, axis: str, metric: str, place: int) -> list[Markup]:
-    found = []
+    found, nodes = [], [str(node) for node in dict.fromkeys(values["node"])]
     for what, label in WHAT.items():
         chosen = values[values["what"] == what]
         if len(chosen) and chosen[axis].nunique() > 1:
@@ -120,7 +120,7 @@ def _charts(values: pd.DataFrame, axis: str, metric: str, place: int) -> list[Ma
                 for node, group in chosen.groupby("node", sort=False)
             }
             title = f"{tables.metric_name(metric)}, {label}"
-            found.append(Markup(axis_chart(points, axis, title, tables.scale(metric), f"axis{place}{what}")))
+            found.append(Markup(axis_chart(points, nodes, axis, title, tables.scale(metric), f"axis{place}{what}")))
     return found
 
 

@@ -8,15 +8,23 @@ import numpy as np
 
 from kd.report.figures import BLUE, GREEN, INK, ORANGE, drawing, svg
 
-LINES = [
-    *((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--")),
-    *((INK, "-."), ("#8c6d31", ":"), (BLUE, "--"), (ORANGE, "-"), (GREEN, ":"), ("#CC79A7", "-.")),
-]
-"""Colour and dash of each line, Okabe and Ito's (2008) first; with more nodes they begin again."""
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", INK)
+"""Okabe and Ito's (2008)."""
+DASHES, MARKS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v")
+
+
+def line_of(place: int) -> dict[str, str]:
+    """Return how the line of a node is drawn: every one of the first 28 in another colour or dash."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+        "marker": MARKS[place % len(MARKS)],
+    }
 
 
 def axis_chart(
     points: Mapping[str, Sequence[tuple[object, float, float, float]]],
+    lines: Sequence[str],
     axis: str,
     title: str,
     factor: float,
@@ -26,6 +34,7 @@ def axis_chart(
 
     Args:
         points: node -> (value of the axis, mean, low, high).
+        lines: every node there may be, in order, so that each is drawn alike in all charts.
         axis: its name; its values are places on a line where all are numbers, else names side by side.
         title: of the chart.
         factor: from a recorded score to the one shown.
@@ -36,12 +45,13 @@ def axis_chart(
     places = {value: value if numbers else place for place, value in enumerate(values)}
     with drawing(name, 5.2, 3.1) as figure:
         axes = figure.add_axes((0.1, 0.16, 0.58, 0.74))
-        for (node, own), (colour, dash) in zip(points.items(), LINES * len(points), strict=False):
+        for node, own in points.items():
+            line = line_of(list(lines).index(node))
             ordered = sorted(own, key=lambda point: places[point[0]])  # type: ignore[arg-type,return-value]
             where = [places[point[0]] for point in ordered]
             mean, low, high = factor * np.array([point[1:] for point in ordered], dtype=float).T
-            axes.plot(where, mean, dash, color=colour, linewidth=1.6, marker="o", markersize=3.5, label=node)  # type: ignore[arg-type]
-            axes.fill_between(where, low, high, color=colour, alpha=0.13, linewidth=0)  # type: ignore[arg-type]
+            axes.plot(where, mean, linewidth=1.5, markersize=3.5, label=node, **line)  # type: ignore[arg-type]
+            axes.fill_between(where, low, high, color=line["color"], alpha=0.13, linewidth=0)  # type: ignore[arg-type]
         if not numbers:
             axes.set_xticks(range(len(values)), [str(value)[:18] for value in values])
         axes.set_title(title, fontsize=9.5, loc="left")

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
 from queue import Empty
 from typing import Any
 
@@ -82,7 +83,9 @@ def run_jobs(
 def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     """Give processes and the queue on which they tell of their progress; end them whatever happens."""
     context = get_context("spawn")
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    manager.start(_watch_parent, (os.getpid(),))
+    with manager:
         pool = ProcessPoolExecutor(processes, context, _watch_parent, (os.getpid(),))
         try:
             yield pool, manager.Queue()

@@ -144,6 +144,18 @@ def test_cells_that_fail_are_listed_with_their_reason_and_stop_no_other(small_gr
     assert load_record(folder).metrics["failed"] == 2
 
 
+def test_a_variant_that_cannot_run_is_listed_and_the_others_run(small_grid) -> None:
+    grid = small_grid({"mask": [{"name": "mcar", "rate": 0.2}, {"name": "mcar", "rate": 0.9}]})
+    folder = ablate(grid)
+    cells = pd.read_parquet(folder / "cells.parquet")
+    failed = cells[cells.failed != ""]
+    assert set(failed.variant) == {1}
+    assert len(failed) == 2 * 3
+    assert all("at most 0.5 is possible" in reason for reason in failed.failed)
+    assert set(pd.read_parquet(folder / "results.parquet").variant) == {0}
+    assert "at most 0.5 is possible" in (folder / "report.html").read_text()
+
+
 def test_what_is_made_from_a_failed_teacher_fails_with_its_name(small_grid) -> None:
     axes = {"nodes.one.optimizer": [{"name": "adam"}, {"name": "sgd", "lr": 1e30}]}
     cells = pd.read_parquet(ablate(small_grid(axes)) / "cells.parquet")

@@ -19,9 +19,9 @@ from kd.data.stream import StepBatches
 from kd.distill.augment import build_augmentations
 from kd.distill.callbacks import KeepBest
 from kd.distill.fit import Setting, build, training_rows, validation
-from kd.distill.keep_best import KeepBestEach
 from kd.distill.loss import Edge
 from kd.distill.module import Distiller
+from kd.distill.replica_callbacks import KeepBestEach
 from kd.distill.replicas import Replicas
 from kd.distill.stack import ReplicaBatches
 from kd.distill.teachers import Frozen, cache

@@ -16,7 +16,7 @@ import kd
 from kd.data.columns import Images
 from kd.data.module import batches
 from kd.data.stream import StepBatches
-from kd.distill.keep_best import KeepBestEach
+from kd.distill.replica_callbacks import KeepBestEach
 from kd.distill.stack import ReplicaBatches, replica_loader
 from kd.errors import ConfigError, MaskError
 from kd.models.leaves import Fold

@@ -1,6 +1,6 @@
 """What `bench_training.py` needs other processes for: the same training in two of them, and the memory of a stack.
 
-python scripts/bench_processes.py replicas|lightning|memory R
+python scripts/timed_processes.py replicas|lightning|memory R
 
 As a script it is one such process: it says `ready` once all is built and warm, then measures at every line it reads.
 """
@@ -53,7 +53,8 @@ class Worker:
 def two_processes_beside_one(replicas: int, pairs: int) -> dict[str, float]:
     """Say how many times more students two processes train in a second than one, stacked and under Lightning."""
     return {
-        "two_processes_vs_one": _twofold("replicas", [replicas], [replicas // 2] * 2, pairs),
+        "two_processes_vs_one": _twofold("replicas", [replicas], [replicas] * 2, pairs),
+        "two_half_stacks_vs_one": _twofold("replicas", [replicas], [replicas // 2] * 2, pairs),
         "two_processes_vs_one_lightning": _twofold("lightning", [1], [1, 1], pairs),
     }
 

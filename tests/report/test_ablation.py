@@ -1,0 +1,64 @@
+"""The report of an ablation: what a score along an axis is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kd.report.ablation import along, failed_cells, scores
+from kd.report.axis import axis_chart, line_of
+
+
+@pytest.fixture
+def results() -> pd.DataFrame:
+    """Return two rates x two weights, two seeds, a node that sees both modalities and one that sees a single one."""
+    rows = []
+    for variant, (rate, weight) in enumerate([(0.0, 1.0), (0.0, 2.0), (0.5, 1.0), (0.5, 2.0)]):
+        for seed in (0, 1):
+            base = 0.5 + 0.2 * rate + 0.01 * weight + 0.02 * seed
+            for node, subsets in {"both": ("a", "b", "a+b"), "single": ("a", "a+b")}.items():
+                for subset in subsets:
+                    value = base + (0.1 if subset == "a+b" else 0.0)
+                    row = {"variant": variant, "rate": rate, "weight": weight, "node": node, "stage": "float"}
+                    row |= {"seed": seed, "subset": subset, "size": subset.count("+") + 1, "n": 10}
+                    rows += [{**row, "metric": "accuracy", "value": value}, {**row, "metric": "nll", "value": 9.0}]
+    return pd.DataFrame(rows)
+
+
+def test_scores_are_of_everything_present_and_the_mean_of_those_that_answer_every_subset(results) -> None:
+    found = scores(results, "accuracy")
+    first = found[(found.variant == 0) & (found.seed == 0)].set_index(["node", "what"])["value"]
+    assert first["both", "complete"] == pytest.approx(0.61)
+    assert first["both", "mean"] == pytest.approx((0.51 + 0.51 + 0.61) / 3)
+    assert set(first.index) == {("both", "complete"), ("both", "mean"), ("single", "complete")}
+
+
+def test_along_an_axis_a_seeds_score_is_its_mean_over_the_others(results) -> None:
+    table = along(scores(results, "accuracy"), "rate", "accuracy")
+    assert list(table.columns) == ["node", "score", "0", "0.5"]
+    row = table[(table.node == "both") & (table.score == "complete")].iloc[0]
+    means = [np.mean([0.6 + 0.01 * w + 0.02 * seed for w in (1, 2)]) for seed in (0, 1)]
+    assert row["0"].startswith(f"{100 * np.mean(means):.1f} [")
+    assert row["0.5"].startswith(f"{100 * (np.mean(means) + 0.1):.1f} [")
+
+
+def test_a_node_is_drawn_alike_in_every_chart_and_no_two_alike() -> None:
+    assert len({tuple(line_of(place).values())[:2] for place in range(28)}) == 28
+    points = {"b": [(0.1, 0.5, 0.4, 0.6), (0.2, 0.6, 0.5, 0.7)]}
+    alone = axis_chart(points, ["a", "b"], "rate", "accuracy", 100.0, "x")
+    assert line_of(1)["color"].lower() in alone.lower()
+    assert alone == axis_chart(points, ["a", "b"], "rate", "accuracy", 100.0, "x")
+    named = axis_chart({"b": [("kl", 0.5, 0.4, 0.6), ("none", 0.6, 0.5, 0.7)]}, ["b"], "loss", "accuracy", 1.0, "y")
+    assert "kl" in named
+
+
+def test_cells_that_failed_are_told_once_with_their_seeds() -> None:
+    cells = pd.DataFrame(
+        [
+            {"rate": 0.1, "node": "s", "seed": seed, "failed": reason}
+            for seed, reason in ((0, ""), (1, "lower it"), (2, "lower it"))
+        ]
+    )
+    found = failed_cells(cells, ["rate"])
+    assert found.to_dict("records") == [{"rate": 0.1, "node": "s", "reason": "lower it", "seeds": "1, 2"}]
