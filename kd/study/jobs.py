@@ -89,8 +89,10 @@ def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
         pool = ProcessPoolExecutor(processes, context, _watch_parent, (os.getpid(),))
         try:
             yield pool, manager.Queue()
-        finally:
+        except BaseException:
             _stop(pool)
+            raise
+        pool.shutdown()
 
 
 class _Relay:
