@@ -59,10 +59,10 @@ def _kind(edge: Edge) -> dict[str, Any]:
 
 
 def _teacher(study: Study, edge: Edge, forms: Mapping[str, Any]) -> Any:
-    """Return what a teacher has in common with others: its form where it is asked anew, nothing where it is cached."""
+    """Return what teachers have in common: their form where asked anew, what they see where cached."""
     if edge.view == "full":
         return "self"
-    return "cached" if is_cached(study, edge) else forms[edge.teacher]
+    return sorted(study.nodes[edge.teacher].sees) if is_cached(study, edge) else forms[edge.teacher]
 
 
 def is_cached(study: Study, edge: Edge) -> bool:

@@ -165,8 +165,11 @@ class StackedEdge(nn.Module):
     def __init__(self, edges: Sequence[Edge], fold: Fold) -> None:
         super().__init__()
         first = edges[0]
-        if any(type(e.objective) is not type(first.objective) or e.when != first.when for e in edges):
-            raise ConfigError("edge: replicas of one stack have one kind of objective; stack like with like")
+        if any(_kind(edge) != _kind(first) for edge in edges):
+            raise ConfigError(
+                "edge: replicas of one stack have one kind of objective, its settings but for numbers in buffers, and "
+                "teachers that see the same; stack like with like"
+            )
         self._first, self.fold = [first], fold
         self.weight = torch.tensor([edge.weight for edge in edges], dtype=torch.float32)
         self.objective: nn.Module
@@ -184,6 +187,13 @@ class StackedEdge(nn.Module):
         narrow_state(self.objective, kept)
         if isinstance(self.teacher, _Live):
             self.teacher.narrow(kept)
+
+
+def _kind(edge: Edge) -> tuple[Any, ...]:
+    """Return what the edges of one stack share: whatever is asked of the first of them alone."""
+    settings = {name: value for name, value in vars(edge.objective).items() if not name.startswith("_")}
+    sees = None if edge.teacher is None else edge.teacher.sees
+    return type(edge.objective), {k: v for k, v in settings.items() if k != "training"}, edge.when, sees
 
 
 def _stacked_objective(

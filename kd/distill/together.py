@@ -66,7 +66,7 @@ def stacked_address(address: Mapping[str, Any], members: Sequence[str], place: i
 def train_together(members: Sequence[Member], stack: Sequence[str], tick: Callable[[int, int], None]) -> dict[int, str]:
     """Train nodes of one form in one fit and write each one's run; return place -> reason of those that failed.
 
-    What fails is left out or stops, and changes nothing in the others.
+    What cannot be built is left out; what diverges stops and changes nothing in the others.
 
     Args:
         members: of one form (`kd.distill.form`).
@@ -81,7 +81,9 @@ def train_together(members: Sequence[Member], stack: Sequence[str], tick: Callab
     built, failed = _build(members)
     if not built:
         return failed
-    replicas = Replicas([each.module for each in built], seed=derive(0, *stack), clip=_clip(members[0].study))
+    # As alone, noise is a function of seeds and names, which no change of the code moves.
+    noise = derive(0, "stack", *(f"{member.name} {member.setting.seed}" for member in members))
+    replicas = Replicas([each.module for each in built], seed=noise, clip=_clip(members[0].study))
     best, curves = _fit(replicas, built, tick)
     common = replicas.model.common()
     seconds = (time.perf_counter() - started) / len(built)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from kd.ablate.plan import Plan, make_plan
@@ -63,6 +65,16 @@ def test_what_trains_alone_says_why(small_grid, changes, reason) -> None:
     plan = make_plan(small_grid(**changes))
     assert {stack.reason for stack in plan.stacks} == {reason}
     assert {len(stack.trainings) for stack in plan.stacks} == {1}
+
+
+def test_teachers_that_see_other_modalities_do_not_stack(small_grid) -> None:
+    # Which rows have what a teacher sees is asked once for the whole stack.
+    edges = {"one": {"teacher": "one", "student": "student"}}
+    nodes = {name: asdict(node) for name, node in small_grid().first.nodes.items()}
+    nodes["other"] = {**nodes["one"], "sees": ["m0", "m1"]}
+    nodes["student"]["sees"] = ["m0"]
+    plan = make_plan(small_grid({"edges.one.teacher": ["one", "other"]}, nodes=nodes, edges=edges))
+    assert sizes(plan)["student"] == [2, 2]
 
 
 def test_a_node_of_given_weights_trains_nothing(small_grid, small_study) -> None:

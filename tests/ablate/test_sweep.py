@@ -260,3 +260,10 @@ def test_what_the_command_prints_is_the_table_along_each_axis(tmp_path, capsys) 
     assert shown.out.rstrip().endswith("report.html")
     assert "18 of 18" not in shown.err
     assert "8 of 8 trainings" in shown.err
+
+
+def test_folds_stack_each_by_itself_and_answer_every_row(small_grid) -> None:
+    grid = small_grid(WEIGHTS, split={"folds": 2})
+    table = pd.read_parquet(ablate(grid) / "results.parquet")
+    assert set(table.n) == {400}
+    assert {len(stack.trainings) for stack in make_plan(grid).stacks if stack.trainings[0].node == "student"} == {4}

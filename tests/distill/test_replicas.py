@@ -23,9 +23,10 @@ from kd.distill.loss import Edge
 from kd.distill.module import Distiller
 from kd.distill.replica_callbacks import KeepBestEach
 from kd.distill.replicas import Replicas
-from kd.distill.stack import ReplicaBatches
-from kd.distill.teachers import Frozen, cache
+from kd.distill.stack import ReplicaBatches, StackedEdge
+from kd.distill.teachers import Cached, Frozen, cache
 from kd.errors import ConfigError
+from kd.models.leaves import Fold
 from kd.objectives.response import KL
 from kd.seeding import derive, initialise
 from kd.tasks import make_task
@@ -315,3 +316,24 @@ def test_scores_of_a_stack_are_those_of_its_networks(name: str) -> None:
 def test_a_stack_of_one_notes_its_failure_too(student) -> None:
     stack = together([student(0, optimizer={"name": "sgd", "lr": 1e30})])
     assert list(stack.failed) == [0]
+
+
+class Shifted(KL):
+    """An objective with a setting that is no number in a buffer."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__(temperature=2.0)
+        self.shift = shift
+
+    def divergence(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return super().divergence(student + self.shift, teacher)
+
+
+def test_what_is_asked_of_the_first_edge_alone_must_be_alike_in_all() -> None:
+    def edge(shift: float, sees: list[str]) -> Edge:
+        return Edge(Cached(torch.zeros(4, 3), sees), Shifted(shift))
+
+    StackedEdge([edge(1.0, ["m0"]), edge(1.0, ["m0"])], Fold(2))
+    for other in (edge(2.0, ["m0"]), edge(1.0, ["m1"])):
+        with pytest.raises(ConfigError, match="stack like with like"):
+            StackedEdge([edge(1.0, ["m0"]), other], Fold(2))
