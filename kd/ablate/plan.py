@@ -24,6 +24,8 @@ from kd.record import digest
 from kd.study.check import faults
 from kd.study.replicate import places
 
+LEFT_OVER = "no other training of its form, or none left"
+"""Why one that could stack is alone."""
 Place = tuple[int, int, int]
 """Variant, seed, fold."""
 Failures = dict[tuple[Place, str], str]
@@ -64,7 +66,7 @@ class Stack:
 
     Attributes:
         trainings: of one form, in order.
-        reason: why it holds one training only; empty where it may hold more.
+        reason: why it holds one training only; empty where it holds more.
     """
 
     trainings: list[Training]
@@ -254,7 +256,8 @@ class _Planner:
 
     def _cut(self, trainings: list[Training], reason: str) -> list[Stack]:
         size = 1 if reason else self.grid.replicas
-        return [Stack(trainings[at : at + size], reason) for at in range(0, len(trainings), size)]
+        cut = [trainings[at : at + size] for at in range(0, len(trainings), size)]
+        return [Stack(part, reason or (LEFT_OVER if len(part) == 1 else "")) for part in cut]
 
     def cells(self) -> list[Cell]:
         """Return every cell that has a training, with what it is."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from kd.ablate.plan import Plan, make_plan
+from kd.ablate.plan import LEFT_OVER, Plan, make_plan
 from kd.ablate.table import listed
 from kd.errors import ConfigError
 
@@ -31,6 +31,8 @@ def test_what_variants_share_is_trained_once(small_grid) -> None:
 def test_stacks_are_cut_by_the_config_and_not_by_the_number_of_processes(small_grid) -> None:
     plan = make_plan(small_grid(WEIGHTS, replicas=4))
     assert sizes(plan)["student"] == [4, 2]
+    odd = make_plan(small_grid(WEIGHTS, replicas=5))
+    assert [(len(s.trainings), s.reason) for s in odd.stacks if s.trainings[0].node == "student"][-1] == (1, LEFT_OVER)
     other = make_plan(small_grid(WEIGHTS, replicas=4, jobs=7))
     assert [stack.id for stack in other.stacks] == [stack.id for stack in plan.stacks]
 
