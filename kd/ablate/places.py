@@ -8,11 +8,9 @@ from typing import Any
 
 from kd.config import Study
 from kd.data.source import Source
-from kd.distill.graph import part_faults
 from kd.distill.setting import Setting
-from kd.errors import ConfigError, DataError, LeakError
 from kd.record import digest
-from kd.study.check import load, refuse_leaking_columns
+from kd.study.check import examined
 from kd.study.replicate import setting_for
 
 SOURCES, SETTINGS = 4, 512
@@ -25,33 +23,19 @@ class Places:
     def __init__(self) -> None:
         self._sources: OrderedDict[str, Source] = OrderedDict()
         self._settings: OrderedDict[str, Setting] = OrderedDict()
-        self._faults: dict[str, list[str]] = {}
 
     def source(self, study: Study) -> Source:
-        """Return a study's data."""
-        return _kept(self._sources, digest(study.data), lambda: load(study), SOURCES)
+        """Return a study's data.
+
+        Raises:
+            ConfigError: they cannot be loaded, or tell the label.
+        """
+        return _kept(self._sources, digest(study.data), lambda: examined(study), SOURCES)
 
     def setting(self, study: Study, seed: int, fold: int) -> Setting:
         """Return the data side of one replicate."""
         key = digest([study.data, vars(study.split), study.mask, seed, fold])
         return _kept(self._settings, key, lambda: setting_for(study, self.source(study), seed, fold), SETTINGS)
-
-    def faults(self, study: Study) -> list[str]:
-        """Return what is wrong with a study's parts and its data, the data looked at once."""
-        found = part_faults(study)
-        key = digest(study.data)
-        if not found and key not in self._faults:
-            self._faults[key] = self._data_faults(study)
-        return found or self._faults[key]
-
-    def _data_faults(self, study: Study) -> list[str]:
-        try:
-            refuse_leaking_columns(self.source(study))
-        except (ConfigError, DataError) as error:
-            return error.faults
-        except LeakError as error:
-            return [str(error)]
-        return []
 
 
 def _kept(store: OrderedDict[str, Any], key: str, make: Callable[[], Any], most: int) -> Any:

@@ -163,12 +163,8 @@ def levels(study: Study) -> list[list[str]]:
 def grid_faults(grid: Grid, known: Places | None = None) -> dict[int, list[str]]:
     """Return variant -> its faults, of those that have some."""
     known = known or Places()
-    found = {}
-    for position, variant in enumerate(grid.variants):
-        told = known.faults(variant.study) or faults(variant.study, known.source(variant.study))
-        if told:
-            found[position] = told
-    return found
+    told = {position: faults(variant.study, known.source) for position, variant in enumerate(grid.variants)}
+    return {position: found for position, found in told.items() if found}
 
 
 def distinct(grid: Grid, found: dict[int, list[str]]) -> list[str]:

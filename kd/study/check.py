@@ -40,27 +40,55 @@ def refuse_leaking_columns(source: Source) -> None:
         raise LeakError(f"data.{source.name}: the label can be read off {', '.join(map(str, columns))}; remove it")
 
 
-def faults(study: Study, source: Source | None = None) -> list[str]:
-    """Return every fault of a study, those that need its data included.
+def examined(study: Study) -> Source:
+    """Load the study's data and look for columns that tell the label.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    try:
+        source = load(study)
+        refuse_leaking_columns(source)
+    except (ConfigError, DataError) as error:
+        raise ConfigError(error.faults) from None
+    except LeakError as error:
+        raise ConfigError(str(error)) from None
+    return source
+
+
+def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] = examined) -> Source:
+    """Return the data of a study without faults.
 
     Args:
         study: the config.
-        source: its data, where they are loaded and looked at already.
+        file: named in errors.
+        source_of: gives its data, examined.
+
+    Raises:
+        ConfigError: every fault, those that need the data included.
     """
     found = part_faults(study)
     if study.compress is not None:
         found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
     if found:
-        return found
+        raise ConfigError(found, file)
     try:
-        if source is None:
-            source = load(study)
-            refuse_leaking_columns(source)
-    except (ConfigError, DataError) as error:
+        source = source_of(study)
+    except ConfigError as error:
+        raise ConfigError(error.faults, file) from None
+    found = data_faults(study, source.modalities) or trial_faults(study, source)
+    if found:
+        raise ConfigError(found, file)
+    return source
+
+
+def faults(study: Study, source_of: Callable[[Study], Source] = examined) -> list[str]:
+    """Return every fault of a study, as `checked` finds them."""
+    try:
+        checked(study, source_of=source_of)
+    except ConfigError as error:
         return error.faults
-    except LeakError as error:
-        return [str(error)]
-    return data_faults(study, source.modalities) or trial_faults(study, source)
+    return []
 
 
 def trial_faults(study: Study, source: Source) -> list[str]:

@@ -21,7 +21,6 @@ from kd.data.source import Source
 from kd.distill.graph import order
 from kd.distill.trained import rows_seen
 from kd.distill.trainer import deciding as deciding_arguments
-from kd.errors import ConfigError
 from kd.record import (
     RunRecord,
     code_address,
@@ -35,7 +34,7 @@ from kd.record import (
     staged_folder,
 )
 from kd.report.page import write_report
-from kd.study.check import faults, load
+from kd.study.check import checked, load
 from kd.study.evidence import results_digest, tables
 from kd.study.jobs import Job, run_jobs
 from kd.study.replicate import Listener, Replicate, Silent, name_of, places, run_replicate
@@ -59,11 +58,8 @@ def run(study: Study, *, source_file: str = "", listener: Listener | None = None
     """
     heard = listener or Silent()
     open_store()
-    found = faults(study)
-    if found:
-        raise ConfigError(found, source_file)
+    source = checked(study, source_file)
     started = time.perf_counter()
-    source = load(study)
     replicates = run_replicates(study, source, heard)
     folder = conclude(study, source, replicates, heard, started)
     write_report(folder)
