@@ -59,6 +59,21 @@ MECHANISMS = Registry(
             "each modality is hidden completely at random, at least one stays",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
+        "pattern": Entry(
+            "kd.data.dependent:pattern",
+            "each row shows one pattern of modalities, drawn from a distribution over patterns",
+            "Rubin 1976, doi:10.1093/biomet/63.3.581",
+        ),
+        "mar": Entry(
+            "kd.data.dependent:mar",
+            "modalities are hidden depending on a driver that is always observed",
+            "Rubin 1976, doi:10.1093/biomet/63.3.581",
+        ),
+        "mnar": Entry(
+            "kd.data.dependent:mnar",
+            "modalities are hidden depending on what they hide, or on the label",
+            "Rubin 1976, doi:10.1093/biomet/63.3.581",
+        ),
         "severe": Entry(
             "kd.data.mechanisms:severe",
             "a few complete training rows, the rest with one modality each",

@@ -173,6 +173,23 @@ def severe(complete: int, *, pool: int | None = None, seed: int = 0) -> MaskRequ
     return MaskRequest({"name": "severe", "complete": complete, "pool": pool}, seed)
 
 
+def pattern(chances: Mapping[str, float], *, seed: int = 0) -> MaskRequest:
+    """Request `kd.data.dependent.pattern`: each row shows one pattern, `{"fou+zer": 0.5, "fou": 0.5}`."""
+    return MaskRequest({"name": "pattern", "chances": dict(chances)}, seed)
+
+
+def mar(driver: str, rate: float | Mapping[str, float] = 0.3, *, strength: float = 2.0, seed: int = 0) -> MaskRequest:
+    """Request `kd.data.dependent.mar`: hidden at random given a driver that is always observed."""
+    return MaskRequest({"name": "mar", "driver": driver, "rate": rate, "strength": strength}, seed)
+
+
+def mnar(
+    given: str = "value", rate: float | Mapping[str, float] = 0.3, *, strength: float = 2.0, seed: int = 0
+) -> MaskRequest:
+    """Request `kd.data.dependent.mnar`: hidden depending on the hidden `value`, or on the `label`."""
+    return MaskRequest({"name": "mnar", "given": given, "rate": rate, "strength": strength}, seed)
+
+
 def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Mask:
     """Draw the mask of one mechanism for the training rows of a split.
 

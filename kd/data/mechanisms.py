@@ -46,14 +46,14 @@ def mcar(
     Raises:
         MaskError: a rate out of range, an unknown modality, or rates that cannot leave one modality in every row.
     """
-    rates = _rates(source, rate)
+    rates = rates_of(source, rate, "mcar")
     streams = {name: generator(seed, "mask", "mcar", name) for name in source.modalities}
     train = split.train
     seen = source.observed[train]
     asked = torch.tensor([rates[name] for name in source.modalities], dtype=torch.float64)
     keep = torch.ones_like(source.observed)
     if allow_empty:
-        keep[train] = _uniform(streams, len(train)) >= asked
+        keep[train] = uniform(streams, len(train)) >= asked
         return keep
     if (1 - asked).sum() < 1 - 1e-9:
         raise MaskError(
@@ -95,21 +95,26 @@ def severe(source: Source, split: Split, seed: int, *, complete: int, pool: int 
     return keep
 
 
-def _rates(source: Source, rate: float | Mapping[str, float]) -> dict[str, float]:
+def rates_of(source: Source, rate: float | Mapping[str, float], mechanism: str) -> dict[str, float]:
+    """Return modality -> rate, in the source's order, from one rate for all or some by name (unnamed ones: 0).
+
+    Raises:
+        MaskError: a modality is unknown, or a rate out of range; it names the mechanism.
+    """
     rates = dict.fromkeys(source.modalities, 0.0) if isinstance(rate, Mapping) else dict.fromkeys(source.inputs, rate)
     for name, value in rate.items() if isinstance(rate, Mapping) else ():
         if name not in source.inputs:
             raise MaskError(
-                f"{source.name}: mcar: unknown modality {name!r} in rate; {suggest(str(name), source.inputs)}"
+                f"{source.name}: {mechanism}: unknown modality {name!r} in rate; {suggest(str(name), source.inputs)}"
             )
         rates[name] = value
     for name, value in rates.items():
         if not 0 <= value <= 1:
-            raise MaskError(f"{source.name}: mcar: rate of {name!r} is {value}; expected a fraction in 0..1")
+            raise MaskError(f"{source.name}: {mechanism}: rate of {name!r} is {value}; expected a fraction in 0..1")
     return rates
 
 
-def _uniform(streams: Mapping[str, torch.Generator], rows: int) -> Tensor:
+def uniform(streams: Mapping[str, torch.Generator], rows: int) -> Tensor:
     """Return float64 [rows, M], each column from its modality's stream."""
     return torch.stack([torch.rand(rows, generator=s, dtype=torch.float64) for s in streams.values()], dim=1)
 
@@ -142,13 +147,13 @@ def _draw_conditioned(streams: Mapping[str, torch.Generator], stay: Tensor, seen
     left = torch.log1p(-chance).expand(seen.shape).masked_fill(~seen, 0.0)
     order = [list(streams).index(name) for name in sorted(streams)]
     tail = left[:, order].flip(1).cumsum(dim=1).flip(1)  # [rows, M], log chance that all from k on are hidden
-    uniform = _uniform(streams, len(seen))
+    drawn = uniform(streams, len(seen))
     keep = torch.zeros_like(seen)
     holds = torch.zeros(len(seen), dtype=torch.bool)
     for position, column in enumerate(order):
         needed = -torch.expm1(tail[:, position])
         lifted = torch.where(holds | ~seen[:, column], chance[column], chance[column] / needed)
-        keep[:, column] = uniform[:, column] < lifted
+        keep[:, column] = drawn[:, column] < lifted
         holds |= keep[:, column] & seen[:, column]
     return keep
 

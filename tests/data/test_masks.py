@@ -18,6 +18,9 @@ from kd.errors import ConfigError, MaskError
 PARTS = {
     "complete": {"name": "complete"},
     "mcar": {"name": "mcar", "rate": 0.4},
+    "pattern": {"name": "pattern", "chances": {"a+b": 0.5, "c": 0.3, "a+b+c": 0.2}},
+    "mar": {"name": "mar", "driver": "b", "rate": 0.4},
+    "mnar": {"name": "mnar", "given": "label", "rate": 0.4},
     "severe": {"name": "severe", "complete": 100, "pool": 300},
 }
 
