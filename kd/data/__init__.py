@@ -74,6 +74,9 @@ MECHANISMS = Registry(
             "modalities are hidden depending on what they hide, or on the label",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
+        "file": Entry(
+            "kd.data.given:file", "who sees what is read from a Parquet file, ours or another group's", "ours"
+        ),
         "severe": Entry(
             "kd.data.mechanisms:severe",
             "a few complete training rows, the rest with one modality each",

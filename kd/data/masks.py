@@ -190,6 +190,11 @@ def mnar(
     return MaskRequest({"name": "mnar", "given": given, "rate": rate, "strength": strength}, seed)
 
 
+def file(path: str | Path, *, allow_empty: bool = False, seed: int = 0) -> MaskRequest:
+    """Request `kd.data.given.file`: who sees what stands in a Parquet file; `{seed}` in the path is the seed."""
+    return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty}, seed)
+
+
 def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Mask:
     """Draw the mask of one mechanism for the training rows of a split.
 

@@ -2,7 +2,10 @@
 
 import itertools
 import math
+import tempfile
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,7 +18,9 @@ from kd.data.source import Source
 from kd.data.splits import Split, split
 from kd.errors import ConfigError, MaskError
 
+FILES = Path(tempfile.mkdtemp())
 PARTS = {
+    "file": {"name": "file", "path": str(FILES / "mask-{seed}.parquet")},
     "complete": {"name": "complete"},
     "mcar": {"name": "mcar", "rate": 0.4},
     "pattern": {"name": "pattern", "chances": {"a+b": 0.5, "c": 0.3, "a+b+c": 0.2}},
@@ -34,6 +39,13 @@ def rows_of(count=4000, modalities=("a", "b", "c"), classes=4, observed=None):
         observed=observed,
     )
 
+
+for number in range(8):
+    shown = torch.rand(4000, 3, generator=torch.Generator().manual_seed(number)) > 0.3
+    shown[:, 0] |= ~shown.any(dim=1)
+    pq.write_table(
+        pa.table({name: shown[:, i].numpy() for i, name in enumerate("abc")}), FILES / f"mask-{number}.parquet"
+    )
 
 SOURCE = rows_of()
 SPLIT = split(SOURCE)
