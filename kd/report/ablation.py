@@ -39,6 +39,8 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     results, contrasts = read_table(record, folder, "results"), read_table(record, folder, "contrasts")
     metric = leading_metric(results, contrasts)
     axes, values = [axis for axis, _ in record.config["axes"]], scores(results, metric)
+    summary = read_table(record, folder, "summary")
+    parts = comparable(record, values, axes)
     return {
         "title": record.name,
         "id": record.id,
@@ -48,15 +50,37 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
         "seeds": words.count_seeds(results["seed"].nunique() if len(results) else 0),
         "answer": _answer(record, values, axes, metric),
         "axes": [
-            {"name": axis, "table": along(values, axis, metric), "charts": _charts(values, axis, metric, place)}
-            for place, axis in enumerate(axes)
-            if len(values)
+            {"name": f"{axis}{label}", "table": along(own, axis, metric), "charts": _charts(own, axis, metric, name)}
+            for place, (label, own) in enumerate(parts.items())
+            for axis, name in zip(axes, (f"axis{place}x{number}" for number in range(len(axes))), strict=True)
+            if own[axis].nunique() > 1 or len(parts) == 1
         ],
-        "summary": _summary(read_table(record, folder, "summary"), axes, metric),
+        "summaries": {
+            label: _summary(summary[summary["variant"].isin(set(own["variant"]))], axes, metric)
+            for label, own in parts.items()
+        },
         "contrasts": _contrasts(contrasts, axes),
         "failed": failed_cells(read_table(record, folder, "cells"), axes),
         "provenance": flatten(read_document(record, folder, "provenance")),
     }
+
+
+def comparable(record: RunRecord, values: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the scores in parts that share data and test rows, by hash: no table mixes others (protocol 15).
+
+    Returns:
+        label -> scores; the label, empty where there is one part, says what its variants have alone.
+    """
+    if not len(values):
+        return {}
+    origin = values["variant"].astype(str).map(record.metrics["origins"])
+    if origin.nunique() == 1:
+        return {"": values}
+    found = {}
+    for _, own in values.groupby(origin, sort=False):
+        alone = [axis for axis in axes if own[axis].nunique() == 1 and values[axis].nunique() > 1]
+        found[", " + ", ".join(f"{axis}={_shown(own[axis].iloc[0])}" for axis in alone)] = own
+    return found
 
 
 def scores(results: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -110,7 +134,7 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _charts(values: pd.DataFrame, axis: str, metric: str, place: int) -> list[Markup]:
+def _charts(values: pd.DataFrame, axis: str, metric: str, name: str) -> list[Markup]:
     found, nodes = [], [str(node) for node in dict.fromkeys(values["node"])]
     for what, label in WHAT.items():
         chosen = values[values["what"] == what]
@@ -120,7 +144,7 @@ def _charts(values: pd.DataFrame, axis: str, metric: str, place: int) -> list[Ma
                 for node, group in chosen.groupby("node", sort=False)
             }
             title = f"{tables.metric_name(metric)}, {label}"
-            found.append(Markup(axis_chart(points, nodes, axis, title, tables.scale(metric), f"axis{place}{what}")))
+            found.append(Markup(axis_chart(points, nodes, axis, title, tables.scale(metric), f"{name}{what}")))
     return found
 
 
@@ -130,7 +154,9 @@ def _answer(record: RunRecord, values: pd.DataFrame, axes: list[str], metric: st
     if failed:
         sentences.append(f"{failed:,} have no result; their reasons stand below.")
     means = values[values["what"] == "mean"]
-    if len(means):
+    if len(set(record.metrics["origins"].values())) > 1:
+        sentences.append("Variants with other data or test rows stand in tables of their own.")
+    elif len(means):
         per = means.groupby(["variant", "node"])["value"].mean()
         variant, node = per.idxmin() if metric in tables.LOWER_IS_BETTER else per.idxmax()
         best = means[(means["variant"] == variant) & (means["node"] == node)]
@@ -183,7 +209,9 @@ def _markdown(content: dict[str, Any]) -> str:
         parts += ["## Cells without a result", tables.markdown(content["failed"])]
     for axis in content["axes"]:
         parts += [f"## {content['metric']} along {words.plain(axis['name'])}", tables.markdown(axis["table"])]
-    parts += ["## Every variant", tables.markdown(content["summary"]), "## Comparisons"]
+    for label, table in content["summaries"].items():
+        parts += [f"## Every variant{words.plain(label)}", tables.markdown(table)]
+    parts.append("## Comparisons")
     parts.append(tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "None was declared.")
     parts += ["## Provenance", json.dumps(content["provenance"], indent=1)]
     return "\n\n".join(parts) + "\n"

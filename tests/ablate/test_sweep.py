@@ -21,6 +21,7 @@ from kd.ablate.grid import Grid
 from kd.cli import main
 from kd.models.package import load_package
 from kd.record import RunRecord, load_record, run_folder
+from kd.report.ablation import gather
 from kd.study import run
 
 WEIGHTS = {"edges.*.weight": [0.5, 2.0]}
@@ -267,3 +268,15 @@ def test_folds_stack_each_by_itself_and_answer_every_row(small_grid) -> None:
     table = pd.read_parquet(ablate(grid) / "results.parquet")
     assert set(table.n) == {400}
     assert {len(stack.trainings) for stack in make_plan(grid).stacks if stack.trainings[0].node == "student"} == {4}
+
+
+def test_variants_with_other_test_rows_stand_in_tables_of_their_own(small_grid) -> None:
+    folder = ablate(small_grid({"split.seed": [0, 1], **WEIGHTS}))
+    content = gather(load_record(folder), folder)
+    assert list(content["summaries"]) == [", split.seed=0", ", split.seed=1"]
+    assert [axis["name"] for axis in content["axes"]] == [
+        "edges.*.weight, split.seed=0",
+        "edges.*.weight, split.seed=1",
+    ]
+    assert all(set(table["split.seed"]) == {str(seed)} for seed, table in enumerate(content["summaries"].values()))
+    assert "tables of their own" in (folder / "report.html").read_text()
