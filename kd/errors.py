@@ -46,6 +46,10 @@ class GraphError(ConfigError):
     """A distillation graph that cannot be trained: a cycle, an unknown node, a modality nobody teaches."""
 
 
+OF_WHAT_WAS_ASKED = (ConfigError, DataError, MaskError)
+"""What one training of many may fail by while the others go on: its own settings and data; no store, no leak."""
+
+
 class LeakError(KDError):
     """Something fitted saw rows that it must never see."""
 

@@ -16,10 +16,10 @@ from kd.ablate.places import Places
 from kd.config import Node, Study
 from kd.distill.address import node_address, parents_of
 from kd.distill.form import alone, form
-from kd.distill.graph import edges_into, order
+from kd.distill.graph import edges_into, made_from, order
 from kd.distill.setting import Fingerprints
 from kd.distill.together import stacked_address
-from kd.errors import ConfigError, DataError, MaskError
+from kd.errors import OF_WHAT_WAS_ASKED, ConfigError
 from kd.record import digest
 from kd.study.check import faults
 from kd.study.replicate import places
@@ -155,8 +155,7 @@ def levels(study: Study) -> list[list[str]]:
     """Return the nodes by how many others, one after another, must be trained before them."""
     depth: dict[str, int] = {}
     for name in order(study):
-        before = {edge.teacher for edge in edges_into(study, name).values()} | study.nodes[name].origins
-        depth[name] = max((depth[other] + 1 for other in before if other != name), default=0)
+        depth[name] = max((depth[other] + 1 for other in made_from(study, name)), default=0)
     return [[name for name in depth if depth[name] == level] for level in range(max(depth.values()) + 1)]
 
 
@@ -188,7 +187,7 @@ def _facts(grid: Grid, refused: Collection[int], known: Places) -> tuple[Facts, 
                 setting = known.setting(variant.study, seed, fold)
                 hidden = setting.mask.realised.values()
                 facts[position, seed, fold] = (setting.fingerprints, sum(hidden) / max(1, len(hidden)))
-            except (ConfigError, DataError, MaskError) as error:
+            except OF_WHAT_WAS_ASKED as error:
                 failed |= {((position, seed, fold), node): str(error) for node in variant.study.nodes}
     return facts, failed
 

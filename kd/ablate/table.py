@@ -42,49 +42,49 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
     records = {variant: load_record(folder) for variant, folder in folders.items()}
     frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
     cells = _cells(plan, failed)
-    parents = {plan.grid.variants[variant].name: record.id for variant, record in records.items()}
-    code = code_address("ablate")
-    address = {
-        "variants": parents,
-        "failed": [reason for _, reason in sorted(failed.items())],
-        "axes": list(plan.grid.axes.items()),  # in the config's order, which a mapping in JSON loses
-        "replicas": plan.grid.replicas,
-        "code": code,
-    }
-    run_id = digest(address)[:20]
-    folder = run_folder("ablate", run_id)
+    record = _record(plan, records, failed)
+    record.metrics |= {"cells": len(cells), "results": ""}
+    if len(frames["results"]):
+        record.metrics["results"] = results_digest({**frames, "subsets": frames["results"]})
+    folder = run_folder("ablate", record.id)
     with staged_folder(folder) as stage:
         for name, frame in {**frames, "cells": cells}.items():
             frame.to_parquet(stage / f"{name}.parquet")
-        about = _about(plan, folders, failed)
-        (stage / "provenance.json").write_text(json.dumps(about, indent=1, default=str))
-        results = results_digest({**frames, "subsets": frames["results"]}) if len(frames["results"]) else ""
-        save_record(
-            RunRecord(
-                id=run_id,
-                verb="ablate",
-                name=plan.grid.first.title or run_id,
-                config=address,
-                parents=parents,
-                data=digest(sorted({record.data for record in records.values()})),
-                mask=digest(sorted({record.mask for record in records.values()})),
-                code=code,
-                threads=plan.grid.first.threads,
-                seconds=time.perf_counter() - started,
-                metrics={
-                    "results": results,
-                    "cells": len(cells),
-                    "trainings": plan.trainings,
-                    "failed": len(failed),
-                    "origins": {str(variant): digest([r.data, r.mask])[:12] for variant, r in records.items()},
-                },
-                files={name: f"{name}.parquet" for name in (*frames, "cells")} | {"provenance": "provenance.json"},
-                selected_on="; ".join(sorted({record.selected_on for record in records.values()})),
-            ),
-            stage,
-        )
+            record.files[name] = f"{name}.parquet"
+        (stage / "provenance.json").write_text(json.dumps(_about(plan, folders, failed), indent=1, default=str))
+        record.files["provenance"] = "provenance.json"
+        record.seconds = time.perf_counter() - started
+        save_record(record, stage)
     write_ablation_report(folder)
     return folder
+
+
+def _record(plan: Plan, records: Mapping[int, RunRecord], failed: Failures) -> RunRecord:
+    """Return the record of a sweep, from those of its variants."""
+    grid, code = plan.grid, code_address("ablate")
+    parents = {grid.variants[variant].name: record.id for variant, record in records.items()}
+    address = {
+        "variants": parents,
+        "failed": [reason for _, reason in sorted(failed.items())],
+        "axes": list(grid.axes.items()),  # in the config's order, which a mapping in JSON loses
+        "replicas": grid.replicas,
+        "code": code,
+    }
+    run_id = digest(address)[:20]
+    origins = {str(variant): digest([record.data, record.mask])[:12] for variant, record in records.items()}
+    return RunRecord(
+        id=run_id,
+        verb="ablate",
+        name=grid.first.title or run_id,
+        config=address,
+        parents=parents,
+        data=digest(sorted({record.data for record in records.values()})),
+        mask=digest(sorted({record.mask for record in records.values()})),
+        code=code,
+        threads=grid.first.threads,
+        metrics={"trainings": plan.trainings, "failed": len(failed), "origins": origins},
+        selected_on="; ".join(sorted({record.selected_on for record in records.values()})),
+    )
 
 
 def _cells(plan: Plan, failed: Failures) -> pd.DataFrame:

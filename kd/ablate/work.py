@@ -12,14 +12,11 @@ from kd.ablate.plan import Stack, Training
 from kd.config import Study
 from kd.distill.fit import train_node
 from kd.distill.together import Member, train_together
-from kd.errors import ConfigError, DataError, MaskError
+from kd.errors import OF_WHAT_WAS_ASKED
 from kd.record import RunRecord, code_address, finished, load_record, run_folder, save_record, staged_folder
 from kd.study.answers import node_answers
 from kd.study.replicate import Listener, Silent, places, run_replicate
 from kd.study.run import conclude
-
-OF_THE_USER = (ConfigError, DataError, MaskError)
-"""What makes a cell fail; everything else stops the sweep."""
 
 
 @cache
@@ -89,7 +86,7 @@ def _train_alone(stack: Stack, study: Study, listener: Listener) -> dict[int, st
     before = {node: load_record(run_folder("train", run)) for node, run in training.parents.items()}
     try:
         train_node(study, training.node, _places().setting(study, seed, fold), before, listener.tick)
-    except OF_THE_USER as error:
+    except OF_WHAT_WAS_ASKED as error:
         return {0: str(error)}
     return {}
 
@@ -123,5 +120,5 @@ def evaluate(study: Study, runs: dict[tuple[int, int], dict[str, str]], listener
             if trained:
                 replicates.append(run_replicate(study, source, seed, fold, told, trained))
         return conclude(study, source, replicates, told, started) if replicates else None
-    except OF_THE_USER as error:
+    except OF_WHAT_WAS_ASKED as error:
         return str(error)

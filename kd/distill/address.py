@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kd.config import Study
-from kd.distill.graph import edges_into
+from kd.distill.graph import edges_into, made_from
 from kd.distill.setting import Fingerprints
 from kd.distill.trainer import deciding
 from kd.models.imported import addressed
@@ -18,9 +18,7 @@ from kd.record import code_address
 
 def parents_of(study: Study, name: str, trained: Mapping[str, str]) -> dict[str, str]:
     """Return node -> run of the teachers and origins that a node is made from, given the runs of those before it."""
-    names = {edge.teacher for edge in edges_into(study, name).values() if edge.teacher != name}
-    names |= study.nodes[name].origins
-    return {parent: trained[parent] for parent in sorted(names)}
+    return {parent: trained[parent] for parent in sorted(made_from(study, name))}
 
 
 def node_address(study: Study, name: str, data: Fingerprints, parents: Mapping[str, str]) -> dict[str, Any]:

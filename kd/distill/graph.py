@@ -51,6 +51,12 @@ def edges_into(study: Study, student: str) -> dict[str, Edge]:
     return {name: edge for name, edge in study.edges.items() if edge.student == student}
 
 
+def made_from(study: Study, name: str) -> set[str]:
+    """Return the other nodes that a node needs trained: its teachers, and those whose weights it starts from."""
+    teachers = {edge.teacher for edge in edges_into(study, name).values()}
+    return (teachers | study.nodes[name].origins) - {name}
+
+
 def part_faults(study: Study) -> list[str]:
     """Return every fault that can be told without loading data: parts, ranges, names, cycles."""
     found = SOURCES.faults(study.data, "data") + MECHANISMS.faults(study.mask, "mask")

@@ -21,7 +21,7 @@ from kd.distill.setting import Setting, validation
 from kd.distill.stack import ReplicaBatches
 from kd.distill.trained import Made, write_trained
 from kd.distill.trainer import make_trainer, quiet
-from kd.errors import KDError, RecordError, StorageError
+from kd.errors import OF_WHAT_WAS_ASKED
 from kd.record import digest, finished, run_folder
 from kd.seeding import derive
 
@@ -102,9 +102,7 @@ def _build(members: Sequence[Member]) -> tuple[list[_Built], dict[int, str]]:
         packages = {node: run_folder("train", run) / "package" for node, run in member.parents.items()}
         try:
             built.append(_Built(member, *build(member.study, member.name, member.setting, packages)))
-        except (StorageError, RecordError):
-            raise
-        except KDError as error:
+        except OF_WHAT_WAS_ASKED as error:
             failed[member.place] = str(error)
     return built, failed
 
