@@ -15,16 +15,12 @@ from kd.compress.export import export
 from kd.evaluate.predictor import OnnxPredictor
 from kd.models import ENCODERS, FUSIONS, Classifier
 from kd.seeding import initialise
-from kd.types import Modality, conceal
+from kd.types import conceal
+
+from .conftest import MODALITY, values
 
 SHAPES = {"a": (5,), "b": (3, 2), "c": (4,)}
 
-MODALITY = {
-    "vector": Modality((5,), holes=True),
-    "image": Modality((3, 16, 16), "image"),
-    "text": Modality((6,), "text", vocabulary=30, pad=1),
-    "sequence": Modality((4, 3), "sequence"),
-}
 TINY_BERT = {
     "model_type": "bert",
     "hidden_size": 8,
@@ -47,23 +43,6 @@ SLOW_TO_EXPORT = ("torchvision",)
 
 def part(name: str) -> dict[str, Any]:
     return {"name": name, **SMALL.get(name, {})}
-
-
-def values(kind: str, rows: int = 6, seed: int = 1) -> Tensor:
-    """Return a batch with what each kind has of gaps: holes, padded tokens, padded steps."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (rows, *MODALITY[kind].shape)
-    if kind == "image":
-        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    if kind == "text":
-        ids = torch.randint(2, 30, shape, generator=generator)
-        ids[0, 4:] = 1
-        return ids
-    x = torch.randn(shape, generator=generator)
-    if kind == "sequence":
-        x[0, 2:] = float("nan")
-    x[1, ..., 0] = float("nan")
-    return x
 
 
 def beside_a_vector(name: str, kind: str) -> Classifier:

@@ -14,15 +14,10 @@ from kd.models import ENCODERS, FUSIONS, Classifier
 from kd.models.leaves import Fold
 from kd.models.stacked import Stacked, narrow_state, under_vmap
 from kd.seeding import initialise
-from kd.types import Modality
+
+from .conftest import MODALITY, values
 
 R = 3
-MODALITY = {
-    "vector": Modality((5,), holes=True),
-    "image": Modality((3, 16, 16), "image"),
-    "text": Modality((6,), "text", vocabulary=30, pad=1),
-    "sequence": Modality((4, 3), "sequence"),
-}
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"channels": [8, 16], "dropout": 0.0},
@@ -54,20 +49,6 @@ def networks(name: str, kind: str, fusion: str = "concat", **model: Any) -> list
         network.fit_scalers({"other": drawn, "own": values(kind, 9, seed)}, torch.ones(9, 2, dtype=torch.bool))
         made.append(network.eval())
     return made
-
-
-def values(kind: str, rows: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (rows, *MODALITY[kind].shape)
-    if kind == "image":
-        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    if kind == "text":
-        ids = torch.randint(2, 30, shape, generator=generator)
-        ids[0, 4:] = 1
-        return ids
-    x = torch.randn(shape, generator=generator)
-    x[1, ..., 0] = float("nan")
-    return x
 
 
 def batch(kind: str, rows: int = 6) -> tuple[dict[str, Tensor], Tensor]:
