@@ -195,11 +195,13 @@ def failed_cells(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return the cells without a result: what they are, their seeds, and why."""
     if not len(cells):
         return pd.DataFrame()
-    chosen = cells[cells["failed"] != ""].fillna("")
+    chosen = cells[cells["failed"] != ""]
     keys = [*axes, "node", "failed"]
     if not len(chosen):
         return pd.DataFrame(columns=[*keys, "seeds"])
-    found = chosen.groupby(keys, sort=False)["seed"].agg(lambda seeds: ", ".join(map(str, sorted(set(seeds)))))
+    found = chosen.groupby(keys, sort=False, dropna=False)["seed"].agg(
+        lambda seeds: ", ".join(map(str, sorted(set(seeds))))
+    )
     return found.reset_index().rename(columns={"seed": "seeds", "failed": "reason"})
 
 
