@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from kd.errors import ConfigError, StorageError
@@ -31,10 +33,12 @@ def patterns(observed: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     >>> patterns(torch.tensor([[True, True], [True, False], [True, True]]), ["lab", "scan"])
     [{'modalities': ['lab', 'scan'], 'rows': 2}, {'modalities': ['lab'], 'rows': 1}]
     """
-    kinds, counts = observed.unique(dim=0, return_counts=True)
+    # Eight modalities to a byte, counted by hashing: many times faster than sorting rows.
+    counts = pd.DataFrame(np.packbits(observed.numpy(), axis=1)).value_counts(sort=False)
+    kinds = np.unpackbits(np.array(counts.index.to_list(), dtype=np.uint8), axis=1, count=len(names)).astype(bool)
     found = [
-        {"modalities": [name for name, there in zip(names, kind, strict=True) if there], "rows": rows}
-        for kind, rows in zip(kinds.tolist(), counts.tolist(), strict=True)
+        {"modalities": [name for name, there in zip(names, kind, strict=True) if there], "rows": int(rows)}
+        for kind, rows in zip(kinds.tolist(), counts, strict=True)
     ]
     return sorted(found, key=lambda pattern: (-pattern["rows"], -len(pattern["modalities"]), pattern["modalities"]))
 
