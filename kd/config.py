@@ -159,8 +159,8 @@ class Study:
     margin: float = 0.01
     """A difference inside plus or minus this, with its whole interval, is a tie."""
     test: Literal["crossed", "wilcoxon", "permutation"] = "crossed"
-    """Of every contrast, Holm over all: the t test of the interval over seeds and rows; Wilcoxon's over seeds, for these
-    test rows; or sign flips over rows, groups kept whole, for these networks. From 20 seeds on."""
+    """Of every contrast, Holm over all, from 20 seeds on: the interval's t test over seeds and rows; Wilcoxon's over
+    seeds, for these test rows; or sign flips over rows, groups kept whole, for these networks."""
     compress: Compression | None = None
     threads: int = 1
     """Threads of one fit; part of what decides a result's bits."""

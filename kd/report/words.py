@@ -54,7 +54,7 @@ def contrast_sentence(contrast: Mapping[str, Any]) -> str:
     head = f"{contrast['method']} vs {contrast['baseline']} on {contrast['subset']}"
     measured = _measured(contrast)
     if verdict == "inconclusive":
-        told = f"no significant {_direction(contrast)}: {measured}; {_detectable(contrast)}"
+        told = f"no clear {_direction(contrast)}: {measured}; {_detectable(contrast)}"
     elif verdict == "tie":
         told = f"{measured}: a tie, the whole interval is inside the stated margin"
     else:
@@ -102,7 +102,7 @@ def _measured(contrast: Mapping[str, Any]) -> str:
 
 def _detectable(contrast: Mapping[str, Any]) -> str:
     if pd.isna(contrast["detectable"]):
-        return "what could have been seen is unknown"
+        return "no interval under 5 seeds, so what could have been seen is unknown"
     shown = number(contrast["detectable"], contrast["metric"])
     return f"a difference under {shown} {unit(contrast['metric'])} could not have been seen"
 

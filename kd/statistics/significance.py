@@ -39,15 +39,16 @@ def wilcoxon(means: Array) -> float:
     return float(stats.wilcoxon(moved, method=method).pvalue)
 
 
-def permutation(per_row: Array, group: NDArray[Any] | None = None) -> float:
+def permutation(per_row: Array, group: NDArray[Any] | None = None, *, resamples: int = RESAMPLES) -> float:
     """Return the two-sided p of the paired sign flip test over rows (Fisher 1935, "The Design of Experiments", 21).
 
     Under the hypothesis that method and baseline are interchangeable on every row, so is the sign of its difference;
-    all rows of a group flip together. All flips are made where there are no more than 9,999, else so many drawn.
+    all rows of a group flip together. All flips are made where there are no more than `resamples`, else so many drawn.
 
     Args:
         per_row: [R], method minus baseline, the mean over seeds.
         group: [R]; None is every row its own group.
+        resamples: flips; the smallest p is 2 over one more.
 
     >>> round(permutation(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])), 5)
     0.03125
@@ -60,7 +61,7 @@ def permutation(per_row: Array, group: NDArray[Any] | None = None) -> float:
         (moved,),
         np.sum,
         permutation_type="samples",
-        n_resamples=RESAMPLES,
+        n_resamples=resamples,
         batch=max(1, 2**22 // len(moved)),
         rng=np.random.default_rng(0),
     )

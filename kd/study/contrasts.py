@@ -176,7 +176,7 @@ def faults_of_test(study: Study) -> list[str]:
         return []
     if study.split.folds is not None:
         return [
-            f"test: {study.test} with split.folds: folds share training rows, so their differences are not independent; "
+            f"test: {study.test} with split.folds: folds share training rows, so differences are not independent; "
             "write test: crossed, which then is the corrected t test of repeated cross-validation"
         ]
     why = refusal(study.test, study.seeds, len(study.contrasts)) if study.test == "wilcoxon" else ""

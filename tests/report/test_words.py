@@ -24,7 +24,7 @@ def sentence(verdict: str) -> str:
         ),
         (
             "inconclusive",
-            "student vs complete-case on mean over subsets: no significant gain: +0.4 points [−0.5, 1.3] over 5 seeds "
+            "student vs complete-case on mean over subsets: no clear gain: +0.4 points [−0.5, 1.3] over 5 seeds "
             "(new rows); a difference under 0.9 points could not have been seen.",
         ),
     ],
@@ -35,7 +35,7 @@ def test_each_verdict_has_its_sentence(verdict, expected):
 
 def test_an_inconclusive_loss_is_not_called_a_gain():
     row = contrast_frame().iloc[1].to_dict() | {"estimate": -0.004}
-    assert "no significant difference" in words.contrast_sentence(row)
+    assert "no clear difference" in words.contrast_sentence(row)
 
 
 def test_an_unknown_verdict_is_refused():
