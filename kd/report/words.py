@@ -81,6 +81,8 @@ def _power(contrast: Mapping[str, Any]) -> list[str]:
     metric = contrast["metric"]
     smallest, margin = (f"{number(contrast[name], metric)} {unit(metric)}" for name in ("seen", "margin"))
     head = f"With these seeds and rows a true difference of {smallest} is seen with 80% power"
+    if contrast["margin"] == 0:
+        return [head]
     if pd.isna(contrast["seeds_needed"]):
         return [f"{head}; no number of seeds suffices for the margin, {margin}, the rows limit it"]
     return [f"{head}; the margin, {margin}, takes {count_seeds(int(contrast['seeds_needed']))}"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from kd.statistics import ALPHA, POWER
+from kd.statistics import ALPHA, POWER, SEEDS_FOR_INTERVAL
 from kd.statistics.crossed import Array, Crossed
 
 MOST_SEEDS = 100_000
@@ -27,7 +27,7 @@ def seen(error: float, degrees: float) -> float:
 
 
 def seeds_needed(precision: Precision, margin: float) -> int | None:
-    """Return the least number of seeds that see a margin with 80% power; None where no number does.
+    """Return the least number of seeds, 5 or more, that see a margin with 80% power; None where no number does.
 
     Args:
         precision: what to expect of a number of seeds.
@@ -39,7 +39,7 @@ def seeds_needed(precision: Precision, margin: float) -> int | None:
 
     if not enough(MOST_SEEDS):
         return None
-    low, high = 1, MOST_SEEDS  # one seed shows no spread, so it is never enough
+    low, high = SEEDS_FOR_INTERVAL - 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
