@@ -1,6 +1,6 @@
 """Simulate studies whose truth is known: how often intervals cover it, and how often tests reject where nothing is.
 
-python scripts/bench_statistics.py [--quick] [--studies 10000]
+python scripts/bench_statistics.py [--quick] [--studies 4000]
 
 The last line is one JSON object. Without --quick tables and figures go to docs/records/bench_statistics.json, stamped
 with the hash of the code they speak of; `make docs` reads them.
@@ -44,7 +44,7 @@ ACCURACIES = {"75% and 75%": (0.75, 0.75), "80% and 75%": (0.8, 0.75), "97% and 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer studies and rows, under 40 seconds; writes nothing")
-    parser.add_argument("--studies", type=int, default=10_000, help="of each of the nine cells; half of them elsewhere")
+    parser.add_argument("--studies", type=int, default=4_000, help="of each of the nine cells; half of them elsewhere")
     options = parser.parse_args()
     studies, rows = (4_000, ROWS[:1]) if options.quick else (options.studies, ROWS)
     fewer = 300 if options.quick else studies // 2

@@ -47,8 +47,8 @@ class Difference:
 
     @property
     def p(self) -> float:
-        """Two-sided p of the t test that belongs to the interval: below 0.05 where the interval leaves out 0."""
-        if not self.error > 0:
+        """Two-sided p of the t test that belongs to the interval: below 0.05 where it leaves out 0, NaN without one."""
+        if self.error == 0:
             return 1.0 if self.estimate == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.estimate) / self.error, self.degrees))
 

@@ -136,6 +136,7 @@ def _tested(study: Study, compared: Compared, difference: Difference) -> dict[st
     """Return the test that the study asks for and its p, or why there is none."""
     what = "seeds" if compared.folds is None else "seeds x folds"
     why = untested(len(compared.means), what) or _refused(study, len(compared.table), compared.group)
+    why = why or ("its rows are one group" if np.isnan(difference.error) else "")
     if why:
         return {"test": "", "p": NAN, "untested": why}
     if study.test == "wilcoxon":

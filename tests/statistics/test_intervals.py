@@ -128,7 +128,7 @@ def test_the_p_is_below_5_percent_where_the_interval_leaves_out_0() -> None:
 def test_fewer_than_5_seeds_have_no_interval() -> None:
     found = crossed_difference(np.ones((4, 50)), margin=0.01)
     assert (found.estimate, found.verdict) == (1.0, "inconclusive")
-    assert np.isnan([found.low, found.high, found.detectable]).all()
+    assert np.isnan([found.low, found.high, found.detectable, found.p]).all()
     assert np.isnan(mean_interval(np.array([0.5, 0.6, 0.7, 0.8]))[1:]).all()
     assert np.isnan(fold_difference(np.ones(4), 0.5, margin=0.01).low)
 
