@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 
 from kd.data.columns import Frame
-from kd.data.mechanisms import rates_of
+from kd.data.mechanisms import rates_of, unconditioned_stay
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError
 from kd.seeding import generator
-
-ATTEMPTS = 1000
-"""Draws until every site keeps a modality."""
 
 
 def block(
@@ -30,9 +27,11 @@ def block(
 ) -> Tensor:
     """Hide modalities site by site: all training rows of a site lose a modality together; each site keeps one.
 
-    For each modality the sites stand in a random order and lose it while the rate is not passed; the next one loses it
-    with the chance that makes the mean share of rows the rate. So the share realised differs from the rate by less than
-    the share of the largest site. Draws in which a site would keep nothing are drawn again.
+    Sites follow the law of `kd.data.mechanisms.mcar`, each as if it were a row: modality k leaves those that still hold
+    something with chance q_k, those that hold nothing yet with a chance that leaves them one. Not each site is drawn by
+    itself: in either set, sites in a random order lose it while their share of rows is not passed, and the next one
+    with the chance that makes the mean right. So what is realised differs from the rate by less than the largest site's
+    share.
 
     Args:
         rate: fraction of the training rows that lose a modality, in [0, 1), for all modalities or by name (unnamed
@@ -41,7 +40,7 @@ def block(
         sites: deal the rows at random to so many sites instead, where the data have none.
 
     Raises:
-        MaskError: the column is unknown, there are fewer than two sites, or no draw leaves every site a modality.
+        MaskError: the column is unknown, there are fewer than two sites, or they cannot lose so much and keep one each.
     """
     rates = rates_of(source, rate, "block")
     site = _sites(source, split.train, by) if sites is None else _dealt(source, split.train, sites, seed)
@@ -51,35 +50,60 @@ def block(
             f"{source.name}: block: {count} sites among {len(site)} training rows; expected at least 2, with several "
             "rows each: name a column, as in by: table[site], or deal the rows to sites: 10"
         )
-    seen = source.observed[split.train]
-    present = torch.stack([_any(site, count, seen[:, column]) for column in range(seen.shape[1])], dim=1)
-    for attempt in range(ATTEMPTS):
-        lost = torch.stack([_lost(seed, n, attempt, r, site, seen[:, m]) for m, (n, r) in enumerate(rates.items())], 1)
-        if bool((present & ~lost).any(dim=1)[present.any(dim=1)].all()):
-            keep = torch.ones_like(source.observed)
-            keep[split.train] = ~lost[site]
-            return keep
-    raise MaskError(
-        f"{source.name}: block: no draw of {ATTEMPTS} leaves each of {count} sites a modality at a mean rate of "
-        f"{sum(rates.values()) / len(rates):.3g}; at most {1 - 1 / len(rates):.3g} is possible, with fewer sites less"
-    )
+    share = _shares(source, split.train, site, count)
+    lost = _lost(source.name, seed, rates, share)
+    keep = torch.ones_like(source.observed)
+    keep[split.train] = ~torch.stack([lost[name] for name in source.modalities], dim=1)[site]
+    return keep
 
 
-def _lost(seed: int, name: str, attempt: int, rate: float, site: Tensor, seen: Tensor) -> Tensor:
-    """Return bool [sites]: those that lose a modality."""
-    random = generator(seed, "mask", "block", name, attempt)
-    share = torch.bincount(site, weights=seen.double()) / max(int(seen.sum()), 1)
+def _shares(source: Source, rows: Tensor, site: Tensor, count: int) -> dict[str, Tensor]:
+    """Return modality -> share of the rows that have it by nature in each site, float64 [sites]."""
+    seen = source.observed[rows].double()
+    sizes = {n: torch.bincount(site, seen[:, column], minlength=count) for column, n in enumerate(source.modalities)}
+    return {name: size / size.sum().clamp_min(1) for name, size in sizes.items()}
+
+
+def _lost(called: str, seed: int, rates: Mapping[str, float], share: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return modality -> bool [sites], those that lose it, one modality after another by name."""
+    asked = torch.tensor([rates[name] for name in sorted(rates)], dtype=torch.float64)
+    possible = 1 - 1 / len(asked)
+    if (1 - asked).sum() < 1 - 1e-9:
+        raise MaskError(
+            f"{called}: block: a mean rate of {asked.mean():.4g} cannot leave every site one of {len(asked)} "
+            f"modalities; at most {possible:.4g} is possible"
+        )
+    leaves = 1 - unconditioned_stay(asked)
+    holds = torch.zeros_like(next(iter(share.values())), dtype=torch.bool)
+    found = {}
+    for place, name in enumerate(sorted(rates)):
+        random, own = generator(seed, "mask", "block", name), share[name]
+        later = torch.stack([holds, *(share[other] > 0 for other in sorted(rates)[place + 1 :])]).any(dim=0)
+        hope = 1 - (1 - leaves[place]) / (1 - leaves[place:].prod())
+        lost = _taken(own, ~holds & later, float(hope), random)
+        rest = float(own[holds].sum())
+        lost |= _taken(own, holds, (rates[name] - float(own[lost].sum())) / max(rest, 1e-12), random)
+        if abs(float(own[lost].sum()) - rates[name]) > float(own.max()) + 1e-9:
+            raise MaskError(
+                f"{called}: block: {len(own)} sites cannot give {name!r} a rate of {rates[name]:.3g} and keep one "
+                "modality each; take more sites or lower the rates"
+            )
+        found[name] = lost
+        holds |= ~lost & (own > 0)
+    return found
+
+
+def _taken(share: Tensor, among: Tensor, fraction: float, random: torch.Generator) -> Tensor:
+    """Return bool [sites]: some of `among` that hold a fraction of their share, in the mean exactly."""
     order = torch.randperm(len(share), generator=random)
-    after = share[order].cumsum(dim=0)
-    chance = ((rate - (after - share[order])) / share[order].clamp_min(1e-12)).clamp(0.0, 1.0)
     drawn = torch.rand((), generator=random, dtype=torch.float64)
-    lost = torch.empty(len(share), dtype=torch.bool)
-    lost[order] = drawn < chance  # 1 below the rate and 0 beyond it, but for the one site that would pass it
-    return lost
-
-
-def _any(site: Tensor, count: int, flags: Tensor) -> Tensor:
-    return torch.bincount(site, weights=flags.double(), minlength=count) > 0
+    order = order[among[order]]
+    sizes = share[order]
+    before = sizes.cumsum(dim=0) - sizes
+    chance = (min(max(fraction, 0.0), 1.0) * sizes.sum() - before) / sizes.clamp_min(1e-12)
+    taken = torch.zeros(len(share), dtype=torch.bool)
+    taken[order] = drawn < chance  # 1 and more below the fraction, 0 and less beyond it: one site is left to chance
+    return taken
 
 
 def _sites(source: Source, rows: Tensor, by: str) -> Tensor:

@@ -74,7 +74,7 @@ def test_groups_are_sites_and_rows_without_sites_can_be_dealt_to_some() -> None:
         ({"name": "block"}, "name a column, as in by: table.site., or deal the rows to sites: 10"),
         ({"name": "block", "by": "visit[town]"}, r"'visit.town.' is no column of a table; known: group, visit.site."),
         ({"name": "block", "sites": 1}, "sites=1; expected 2 to"),
-        ({"name": "block", "sites": 4, "rate": 0.8}, "at most 0.667 is possible"),
+        ({"name": "block", "sites": 4, "rate": 0.8}, "at most 0.6667 is possible"),
         ({"name": "cells", "rate": {"scan": 1.0}}, "rate of 'scan' is 1; to hide it altogether, use mcar"),
         ({"name": "span", "rate": {"scan": 0.95}}, "0.95 of 10 in 'scan' leaves none; at most 0.9 is possible"),
         ({"name": "unlabelled"}, "give rate or labels, got neither"),
@@ -228,3 +228,26 @@ def test_mechanisms_that_together_leave_rows_nothing_are_refused_unless_that_is_
     with pytest.raises(MaskError, match="with no modality"):
         masks.joint(parts).draw(SOURCE, SPLIT).available(SOURCE)
     assert not masks.joint(parts, allow_empty=True).draw(SOURCE, SPLIT).available(SOURCE)[TRAIN].any(dim=1).all()
+
+
+def test_sites_of_any_sizes_lose_their_share_within_the_largest_and_never_everything() -> None:
+    from kd.data.sites import _lost
+
+    random = torch.Generator().manual_seed(0)
+    for seed in range(300):
+        sizes = torch.rand(int(torch.randint(2, 25, (1,), generator=random)), generator=random).double() ** 3 + 0.01
+        share = {name: sizes / sizes.sum() for name in "abc"}
+        rates = dict(zip("abc", (0.66 * torch.rand(3, generator=random)).tolist(), strict=True))
+        lost = _lost("rows", seed, rates, share)
+        assert not torch.stack(list(lost.values())).all(dim=0).any()
+        for name, rate in rates.items():
+            assert abs(float(share[name][lost[name]].sum()) - rate) <= float(share[name].max()) + 1e-9
+
+
+def test_a_draw_of_few_uneven_sites_that_misses_its_rate_is_refused() -> None:
+    from kd.data.sites import _lost
+
+    sizes = torch.tensor([0.024, 0.581, 0.074, 0.018, 0.062, 0.241]).double()
+    rates = {"m0": 0.372, "m1": 0.776, "m2": 0.765, "m3": 0.945}
+    with pytest.raises(MaskError, match=r"6 sites cannot give 'm2' a rate of 0\.765"):
+        _lost("rows", 6, rates, dict.fromkeys(rates, sizes))

@@ -1,7 +1,7 @@
 """Amputation beside an independent implementation, iMML's `Amputer` (PyPI `imml`, BSD-3): rates and dependence.
 
-iMML makes a fraction p of the rows incomplete. Its `mcar` draws their patterns with equal chances, its `mem` leaves each
-of them one modality; both are laws that ours can state, so the two must draw the same rates and the same dependence.
+iMML makes a fraction p of the rows incomplete. Its `mcar` draws their patterns with equal chances, its `mem` leaves
+each of them one modality; both are laws that ours can state, so the two must draw the same rates and dependence.
 """
 
 from __future__ import annotations
