@@ -1,7 +1,8 @@
 """Which modalities each row may show: a drawn mask as a file, tied to its source and split.
 
 A mask hides modalities of *training* rows only. Validation and test rows keep everything that nature left, because
-evaluation walks through all subsets itself.
+evaluation walks through all subsets itself; one that says `hides: test` is the same mechanism over the test rows, for
+evaluation under a mechanism.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from kd.data import MECHANISMS
+from kd.data.at_test import keep_at_test
 from kd.data.source import Source, tensor_digest
 from kd.data.splits import Split
 from kd.errors import ConfigError, MaskError
@@ -34,15 +36,16 @@ class Mask:
     """A simulated availability.
 
     Attributes:
-        keep: bool [N, M]; False hides the modality from the row. True in all validation and test rows.
+        keep: bool [N, M]; False hides the modality from the row. True in all rows of the other parts of the split.
         mechanism: its name in `MECHANISMS`.
         parameters: the mechanism's arguments, defaults included.
         seed: what it was drawn with.
         modalities: names of the columns.
         source_fingerprint: of the source it was drawn for.
         split_fingerprint: of the split it was drawn for.
-        realised: modality -> fraction of the training rows that have it by nature and lose it by the mask.
-        allow_empty: the mechanism meant to leave some training rows with nothing (they go unused).
+        realised: modality -> fraction of the rows it may hide that have it by nature and lose it by the mask.
+        allow_empty: the mechanism meant to leave some rows with nothing (in training they go unused).
+        hides: whose modalities, `train` or `test`.
     """
 
     keep: Tensor
@@ -54,19 +57,25 @@ class Mask:
     split_fingerprint: str
     realised: dict[str, float] = field(default_factory=dict)
     allow_empty: bool = False
+    hides: Literal["train", "test"] = "train"
 
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of the mask and of all that it was drawn from."""
         return digest([FORMAT, tensor_digest(self.keep), self._about()])
 
-    def check(self, source: Source, split: Split) -> Mask:
-        """Return the mask itself when it was drawn for this source and this split.
+    def check(self, source: Source, split: Split, *, hides: Literal["train", "test"] = "train") -> Mask:
+        """Return the mask itself when it was drawn for these rows of this source and this split.
 
         Raises:
-            MaskError: it was drawn for another one.
+            MaskError: it was drawn for another source, split or part of it.
         """
         self._check_source(source)
+        if self.hides != hides:
+            raise MaskError(
+                f"mask {self.mechanism} (seed {self.seed}): hides modalities of {self.hides} rows, expected {hides} "
+                f"rows; draw it with hides={hides!r}"
+            )
         if self.split_fingerprint != split.fingerprint:
             raise MaskError(
                 f"mask {self.mechanism} (seed {self.seed}): drawn for another split of {source.name}; "
@@ -131,6 +140,7 @@ class Mask:
             "source_fingerprint": self.source_fingerprint,
             "split_fingerprint": self.split_fingerprint,
             "allow_empty": self.allow_empty,
+            **({} if self.hides == "train" else {"hides": self.hides}),
         }
 
     def _check_source(self, source: Source) -> None:
@@ -195,11 +205,14 @@ def file(path: str | Path, *, allow_empty: bool = False, seed: int = 0) -> MaskR
     return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty}, seed)
 
 
-def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Mask:
-    """Draw the mask of one mechanism for the training rows of a split.
+def draw(
+    source: Source, split: Split, part: Mapping[str, Any], seed: int, *, hides: Literal["train", "test"] = "train"
+) -> Mask:
+    """Draw the mask of one mechanism for the training rows of a split, or for its test rows.
 
     Args:
         part: `{name: mcar, rate: 0.3}`: a name in `MECHANISMS` and its keyword arguments.
+        hides: `test` applies the process of the training mask of this seed to the test rows, in draws of its own.
 
     Raises:
         ConfigError: the part names an unknown mechanism or argument.
@@ -219,9 +232,13 @@ def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Ma
     factory = MECHANISMS[part["name"]].load()
     parameters = {name: parameter.default for name, parameter in keywords(factory).items()}
     parameters |= {key: _plain(value) for key, value in part.items() if key != "name"}
-    keep = factory(source, split, seed, **parameters)
-    seen = source.observed[split.train]
-    lost = seen & ~keep[split.train]
+    rows = split.train if hides == "train" else split.test
+    if hides == "train":
+        keep = factory(source, split, seed, **parameters)
+    else:
+        keep = keep_at_test(source, split, seed, part["name"], factory, parameters)
+    seen = source.observed[rows]
+    lost = seen & ~keep[rows]
     rates = lost.sum(dim=0) / seen.sum(dim=0).clamp_min(1)
     return Mask(
         keep=keep,
@@ -233,6 +250,7 @@ def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Ma
         split_fingerprint=split.fingerprint,
         realised={name: float(rate) for name, rate in zip(source.modalities, rates, strict=True)},
         allow_empty=bool(parameters.get("allow_empty")) or parameters.get("pool") is not None,
+        hides=hides,
     )
 
 

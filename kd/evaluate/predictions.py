@@ -72,6 +72,29 @@ def answer(logits: Logits, subset: str) -> Tensor | None:
     return logits.get(own)
 
 
+def under(logits: Logits, shown: Tensor, modalities: Sequence[str], *, prior: Tensor) -> Tensor:
+    """Return each row's logits for the subset of modalities that a mask leaves it, [N, C].
+
+    Args:
+        logits: a node's, for every subset of the modalities it sees.
+        shown: bool [N, M], what the rows have, columns in the order of `modalities`.
+        modalities: M names, in the order in which subsets are spelt.
+        prior: logits [C] of the rows that have nothing the node may see.
+
+    >>> logits = {"a": torch.tensor([[1.0, 0.0], [2.0, 0.0]])}
+    >>> under(logits, torch.tensor([[True, True], [False, True]]), ["a", "b"], prior=torch.zeros(2)).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    found = prior.expand(len(shown), -1).clone()
+    kinds, place = shown.unique(dim=0, return_inverse=True)
+    for number, kind in enumerate(kinds.tolist()):
+        subset = SEPARATOR.join(name for name, there in zip(modalities, kind, strict=True) if there)
+        answered = answer(logits, subset)
+        if answered is not None:
+            found[place == number] = answered[place == number].to(found.dtype)
+    return found
+
+
 def combine(members: Sequence[Logits], subset: str, how: str, task: str) -> Tensor | None:
     """Return the late fusion of the members that can answer a subset, as logits; None if none can.
 
