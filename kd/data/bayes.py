@@ -11,8 +11,9 @@
 
       P(a_m = 1 | y, u) = E_z sigmoid(c_m + g_m u + k_m nu_{m,y} + |k_m| z),   z ~ N(0, 1),
 
-  by Gauss-Hermite quadrature. Given y and u hidden modalities are independent. Where one is shown, u is known;
-  where none is, the product is averaged over u ~ N(mu_y, I) as well, by scrambled Sobol points.
+  by the trapezoid rule, which converges geometrically here (Trefethen & Weideman 2014, doi:10.1137/130932132). Given
+  y and u hidden modalities are independent. Where one is shown, u is known; where none is, the product is averaged over
+  u ~ N(mu_y, I) as well, by scrambled Sobol points.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,9 +37,10 @@ from kd.types import conceal
 
 IGNORABLE = ("complete", "mcar", "pattern", "severe", "mar")
 """Mechanisms whose mask says nothing of the label beyond what the row shows."""
-NODES = 64
-"""Of the quadrature over a hidden modality's own noise; relative error under 1e-6 for |strength k| up to 6."""
-POINTS = 2**14
+GRID = torch.linspace(-8, 8, 97, dtype=torch.float64)
+"""Of the integral over a hidden modality's own noise; 1e-6 is reached for |strength k| up to 8, Gauss-Hermite needs
+more than twice as many nodes for it."""
+POINTS = 2**12
 """Over the shared block where no modality is shown."""
 
 
@@ -150,10 +151,8 @@ class MaskProcess:
         turned = law.strength * (weights @ self.world.rotation[name])
         common, own = turned.split([shared.shape[-1], len(turned) - shared.shape[-1]])
         mean = law.intercept + law.strength * offset + shared @ common + self.world.private[name] @ own
-        nodes, weight = np.polynomial.hermite_e.hermegauss(NODES)
-        logit = mean.unsqueeze(-1) + own.norm() * torch.from_numpy(nodes)
-        log_weight = torch.from_numpy(np.log(weight)) - math.log(math.sqrt(2 * math.pi))
-        return (torch.nn.functional.logsigmoid(logit) + log_weight).logsumexp(dim=-1)
+        logit = mean.unsqueeze(-1) + own.norm() * GRID
+        return (torch.nn.functional.logsigmoid(logit) + (-GRID.square() / 2).log_softmax(dim=0)).logsumexp(dim=-1)
 
     def _log_all_hidden(self, names: list[str]) -> Tensor:
         """Return log E_{u | y} prod_m P(a_m = 1 | y, u), [1, C]."""
