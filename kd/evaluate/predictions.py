@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd.distill.view import subsets
+from kd.errors import MaskError
 from kd.types import conceal
 
 if TYPE_CHECKING:
@@ -81,17 +82,22 @@ def under(logits: Logits, shown: Tensor, modalities: Sequence[str], *, prior: Te
         modalities: M names, in the order in which subsets are spelt.
         prior: logits [C] of the rows that have nothing the node may see.
 
+    Raises:
+        MaskError: a row shows a subset for which there is no answer.
+
     >>> logits = {"a": torch.tensor([[1.0, 0.0], [2.0, 0.0]])}
     >>> under(logits, torch.tensor([[True, True], [False, True]]), ["a", "b"], prior=torch.zeros(2)).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
     found = prior.expand(len(shown), -1).clone()
+    sees = {name for subset in logits for name in subset.split(SEPARATOR)}
     kinds, place = shown.unique(dim=0, return_inverse=True)
     for number, kind in enumerate(kinds.tolist()):
-        subset = SEPARATOR.join(name for name, there in zip(modalities, kind, strict=True) if there)
-        answered = answer(logits, subset)
-        if answered is not None:
-            found[place == number] = answered[place == number].to(found.dtype)
+        subset = SEPARATOR.join(name for name, there in zip(modalities, kind, strict=True) if there and name in sees)
+        if subset and subset not in logits:
+            raise MaskError(f"mask: leaves rows with {subset}, on which nothing was predicted; predict that subset too")
+        if subset:
+            found[place == number] = logits[subset][place == number].to(found.dtype)
     return found
 
 
