@@ -28,7 +28,7 @@ IGNORABLE: list[dict[str, Any]] = [
 ]
 VALUE = {"name": "mnar", "given": "value", "rate": 0.5, "strength": 3.0}
 LABEL = {"name": "mnar", "given": "label", "rate": 0.5, "strength": 1.5}
-SOURCE = load_source("synthetic", rows=20_000, classes=3, separation=1.5)
+SOURCE = load_source("synthetic", rows=12_000, classes=3, separation=1.5)
 SPLIT = split(SOURCE, test=0.7)
 TEST, TRUTH = SPLIT.test, SOURCE.label[SPLIT.test]
 
@@ -68,7 +68,7 @@ def test_at_strength_zero_a_dependent_mask_tells_nothing(given) -> None:
     assert torch.allclose(found, plain, atol=1e-9)
 
 
-GRID = torch.linspace(-9, 9, 1201, dtype=torch.float64)
+GRID = torch.linspace(-9, 9, 601, dtype=torch.float64)
 NORMAL = torch.exp(-(GRID**2) / 2) / math.sqrt(2 * math.pi)
 
 
@@ -114,10 +114,10 @@ def test_a_row_that_shows_nothing_weighs_what_an_integral_over_everything_says(s
 
 @pytest.mark.parametrize("part", [VALUE, LABEL], ids=str)
 def test_among_fresh_rows_the_rule_says_how_often_a_class_is_true(part) -> None:
-    # Simulation: classes, features and masks of 200 000 rows; in groups by what the rule says of class 0, and by what
+    # Simulation: classes, features and masks of 100 000 rows; in groups by what the rule says of class 0, and by what
     # is shown, class 0 is as frequent as said.
     random = torch.Generator().manual_seed(1)
-    label = torch.randint(2, (200_000,), generator=random)
+    label = torch.randint(2, (100_000,), generator=random)
     inputs, found = world_of(TINY).sample(label, random), laws(TINY, TINY_SPLIT, 0, part)
     chance = torch.stack(
         [law.chance(label if law.reads == "label" else inputs[name]) for name, law in found.items()], 1

@@ -74,7 +74,7 @@ def test_below_gamma_one_a_modality_more_tells_more(gamma) -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("subset", [["m1"], ["m0", "m2"]], ids="+".join)
 def test_two_class_accuracy_is_fishers(gamma, subset) -> None:
     # Phi(d / 2) for two Gaussians d apart: Fisher 1936; Hastie et al., The Elements of Statistical Learning, 4.3.
     source = synthetic(classes=2, gamma=gamma, separation=1.5)
