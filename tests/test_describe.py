@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from kd.cli import main
+from kd.data import load_source
 from kd.data.columns import Frame, Texts
 from kd.data.source import Source
 from kd.report.describe import describe, lines
@@ -158,3 +159,13 @@ def test_a_terminal_without_these_signs_gets_plain_ones(capsys, monkeypatch) -> 
     assert main(["data", "describe", "synthetic", "rows=100"]) == 0
     stream.flush()
     assert "#" * 40 in stream.buffer.getvalue().decode("ascii")
+
+
+def test_synthetic_data_say_what_no_method_can_pass_and_others_do_not() -> None:
+    source = load_source("synthetic", rows=40, classes=2)
+    facts = describe(source)
+    assert list(facts["bayes_rule"]) == ["m0", "m1", "m2", "m0+m1+m2"]
+    told = facts["bayes_rule"]["m0"]["information_nats"]
+    assert told == pytest.approx(source.ceiling.two_class_information(["m0"]), abs=0.02)
+    assert any("accuracy" in line and "nats" in line for line in lines(facts))
+    assert "bayes_rule" not in describe(gappy())

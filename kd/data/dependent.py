@@ -2,27 +2,24 @@
 
 As in `kd.data.mechanisms`, only training rows are touched, each modality draws from its own stream, and the rate asked
 for is the mean chance over the training rows that have the modality; what is realised differs by the draw alone.
+`laws` gives the chances themselves, as functions of a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from kd.data.laws import LABEL, Law, PerClass, Principal, law, per_class, principal, scores
 from kd.data.mechanisms import rates_of, uniform
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError
-from kd.registry import suggest
+from kd.registry import keywords, suggest
 from kd.seeding import generator
-
-ROWS_TO_SOLVE = 20_000
-"""Rows, evenly spread over the training rows, on which a rate's intercept is solved."""
-STEPS, REACH = 60, 40.0
-"""Halvings of the interval that an intercept is looked for in, and its half width, in units of the logit."""
 
 
 def pattern(source: Source, split: Split, seed: int, *, chances: Mapping[str, float]) -> Tensor:
@@ -83,20 +80,7 @@ def mar(
     Raises:
         MaskError: the driver is unknown, hidden, missing by nature somewhere, or holds no numbers; a rate out of range.
     """
-    if driver not in source.inputs:
-        raise MaskError(f"{source.name}: mar: unknown driver {driver!r}; {_known(driver, source)}")
-    rates = rates_of(source, rate, "mar")
-    if isinstance(rate, Mapping) and rates[driver] > 0:
-        raise MaskError(f"{source.name}: mar: the driver {driver!r} stays observed; take it out of rate")
-    rates[driver] = 0.0
-    column = source.modalities.index(driver)
-    lacking = int((~source.observed[split.train, column]).sum())
-    if lacking:
-        raise MaskError(
-            f"{source.name}: mar: {lacking} training rows lack the driver {driver!r} by nature; name one that all have"
-        )
-    score = strength * principal_score(source, driver, split.train, "mar")
-    return _hidden_by(source, split, seed, "mar", rates, lambda name: score)
+    return hidden_by(source, split.train, seed, "mar", _mar_laws(source, split, driver, rate, strength))
 
 
 def mnar(
@@ -124,86 +108,103 @@ def mnar(
     Raises:
         MaskError: a modality holds no numbers, the label no classes, or a rate is out of range.
     """
+    return hidden_by(source, split.train, seed, "mnar", _mnar_laws(source, split, seed, given, rate, strength))
+
+
+def laws(source: Source, split: Split, seed: int, part: Mapping[str, Any]) -> dict[str, Law]:
+    """Return modality -> P(hidden | row) of a `mar` or `mnar` part, fitted to the training rows of the split.
+
+    A modality with rate 0 is never hidden and has no law. The seed decides the numbers of the classes (mnar given the
+    label) and nothing else.
+
+    Args:
+        part: `{name: mar, driver: ..., rate: ..., strength: ...}`, defaults as in the mechanism.
+
+    Raises:
+        MaskError: another mechanism, whose rows are not told apart, or what the mechanism itself refuses.
+    """
+    own = {key: value for key, value in part.items() if key not in ("name", "allow_empty")}
+    if part["name"] == "mar":
+        return _mar_laws(source, split, **{**_defaults(mar), **own})
+    if part["name"] == "mnar":
+        return _mnar_laws(source, split, seed, **{**_defaults(mnar), **own})
+    raise MaskError(f"{source.name}: {part['name']} tells no rows apart; only mar and mnar have a law of the row")
+
+
+def _defaults(mechanism: Callable[..., Tensor]) -> dict[str, Any]:
+    return {name: p.default for name, p in keywords(mechanism).items() if name not in ("driver", "allow_empty")}
+
+
+def _mar_laws(
+    source: Source, split: Split, driver: str, rate: float | Mapping[str, float], strength: float
+) -> dict[str, Law]:
+    if driver not in source.inputs:
+        raise MaskError(f"{source.name}: mar: unknown driver {driver!r}; {_known(driver, source)}")
+    rates = rates_of(source, rate, "mar")
+    if isinstance(rate, Mapping) and rates[driver] > 0:
+        raise MaskError(f"{source.name}: mar: the driver {driver!r} stays observed; take it out of rate")
+    rates[driver] = 0.0
+    column = source.modalities.index(driver)
+    lacking = int((~source.observed[split.train, column]).sum())
+    if lacking:
+        raise MaskError(
+            f"{source.name}: mar: {lacking} training rows lack the driver {driver!r} by nature; name one that all have"
+        )
+    score = principal(source, driver, split.train, "mar")
+    return _solved(source, split, "mar", rates, strength, lambda name: (driver, score))
+
+
+def _mnar_laws(
+    source: Source, split: Split, seed: int, given: str, rate: float | Mapping[str, float], strength: float
+) -> dict[str, Law]:
     rates = rates_of(source, rate, "mnar")
     if given == "label" and source.task != "multiclass":
         raise MaskError(f"{source.name}: mnar: given: label needs classes, got {source.task}; set given: value")
 
-    def score(name: str) -> Tensor:
+    def score(name: str) -> tuple[str, Principal | PerClass]:
         if given == "value":
-            return strength * principal_score(source, name, split.train, "mnar")
-        drawn = torch.randn(source.classes, generator=generator(seed, "mask", "mnar", name, "classes")).double()
-        return strength * _standardised(drawn[source.label[split.train]])
+            return name, principal(source, name, split.train, "mnar")
+        return LABEL, per_class(source, split.train, generator(seed, "mask", "mnar", name, "classes"))
 
-    return _hidden_by(source, split, seed, "mnar", rates, score)
+    return _solved(source, split, "mnar", rates, strength, score)
+
+
+def _solved(
+    source: Source,
+    split: Split,
+    mechanism: str,
+    rates: Mapping[str, float],
+    strength: float,
+    score: Callable[[str], tuple[str, Principal | PerClass]],
+) -> dict[str, Law]:
+    found = {}
+    for column, (name, rate) in enumerate(rates.items()):
+        if rate == 1:
+            raise MaskError(
+                f"{source.name}: {mechanism}: rate of {name!r} is 1; nothing is left to depend on, use mcar"
+            )
+        if rate > 0:
+            reads, own = score(name)
+            found[name] = law(source, split.train, column, reads, own, strength=strength, rate=rate)
+    return found
+
+
+def hidden_by(source: Source, rows: Tensor, seed: int, mechanism: str, found: Mapping[str, Law]) -> Tensor:
+    """Draw keep, bool [N, M], for these rows from their laws, each modality from its own stream."""
+    keep = torch.ones_like(source.observed)
+    for name, own in found.items():
+        drawn = uniform({name: generator(seed, "mask", mechanism, name)}, len(rows))[:, 0]
+        keep[rows, source.modalities.index(name)] = drawn >= own.of_rows(source, rows)
+    return keep
 
 
 def principal_score(source: Source, name: str, rows: Tensor, mechanism: str) -> Tensor:
     """Return a modality's standardised first principal component, float64 [rows]; 0 where nature left none.
 
-    Its sign is that of its largest loading, so that the same rows give the same score whatever the library.
-
     Raises:
         MaskError: the modality holds no numbers.
     """
-    held = source.inputs[name]
-    if not isinstance(held, Tensor) or not held.is_floating_point():
-        raise MaskError(
-            f"{source.name}: {mechanism}: {name!r} holds no numbers to tell rows apart by; name a modality of vectors"
-        )
-    there = source.observed[rows, source.modalities.index(name)]
-    x = held[rows[there]].double().flatten(1)
-    x = torch.nan_to_num(x - x.nanmean(dim=0))  # holes stand at the mean
-    spread = x.std(dim=0)
-    x = x / torch.where(spread > 0, spread, 1.0)
-    _, _, directions = torch.linalg.svd(x.T @ x if x.shape[1] <= len(x) else x, full_matrices=False)
-    first = directions[0]
-    score = torch.zeros(len(rows), dtype=torch.float64)
-    score[there] = _standardised(x @ (first * first[first.abs().argmax()].sign()))
-    return score
-
-
-def _standardised(x: Tensor) -> Tensor:
-    spread = x.std()
-    return (x - x.mean()) / (spread if float(spread) > 0 else 1.0)
-
-
-def _hidden_by(
-    source: Source,
-    split: Split,
-    seed: int,
-    mechanism: str,
-    rates: Mapping[str, float],
-    score: Callable[[str], Tensor],
-) -> Tensor:
-    keep = torch.ones_like(source.observed)
-    for column, (name, rate) in enumerate(rates.items()):
-        if rate == 0:
-            continue
-        if rate == 1:
-            raise MaskError(
-                f"{source.name}: {mechanism}: rate of {name!r} is 1; nothing is left to depend on, use mcar"
-            )
-        seen = source.observed[split.train, column]
-        logit = score(name)
-        chance = torch.sigmoid(_intercept(logit[seen], rate) + logit)
-        drawn = uniform({name: generator(seed, "mask", mechanism, name)}, len(logit))[:, 0]
-        keep[split.train, column] = drawn >= chance
-    return keep
-
-
-def _intercept(logit: Tensor, rate: float) -> float:
-    """Return a with mean sigmoid(a + logit) = rate, by bisection; the mean rises with a."""
-    if not len(logit):
-        return 0.0
-    some = logit[torch.linspace(0, len(logit) - 1, min(len(logit), ROWS_TO_SOLVE)).long()]
-    low, high = -REACH - float(some.abs().max()), REACH + float(some.abs().max())
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        if float(torch.sigmoid(middle + some).mean()) < rate:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return scores(principal(source, name, rows, mechanism), name, source, rows)
 
 
 def _known(name: str, source: Source) -> str:

@@ -1,7 +1,8 @@
 """What each row may show: a drawn mask as a file, tied to its source and split.
 
 A mask hides modalities of *training* rows only, or their labels, or single values. Validation and test rows keep
-everything that nature left, because evaluation walks through all subsets itself.
+everything that nature left, because evaluation walks through all subsets itself; one that says `hides: test` is the
+same mechanism over the test rows, for evaluation under a mechanism.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from kd.data import MECHANISMS
+from kd.data.at_test import shown_at_test
 from kd.data.columns import Column, Frame
 from kd.data.mechanisms import Shown
 from kd.data.source import Source, tensor_digest
@@ -39,18 +41,19 @@ class Mask:
     """A simulated availability.
 
     Attributes:
-        keep: bool [N, M]; False hides the modality from the row. True in all validation and test rows.
+        keep: bool [N, M]; False hides the modality from the row. True in all rows of the other parts of the split.
         mechanism: its name in `MECHANISMS`.
         parameters: the mechanism's arguments, defaults included.
         seed: what it was drawn with.
         modalities: names of the columns.
         source_fingerprint: of the source it was drawn for.
         split_fingerprint: of the split it was drawn for.
-        realised: modality -> fraction of the training rows that have it by nature and lose it by the mask; `labelled`
+        realised: modality -> fraction of the rows it may hide that have it by nature and lose it; `labelled`
             -> fraction of them that lose their label; `cells/<modality>` -> fraction of its values that they lose.
-        allow_empty: the mechanism meant to leave some training rows with nothing (they go unused).
+        allow_empty: the mechanism meant to leave some rows with nothing (in training they go unused).
         labelled: bool [N]; False hides the row's label. None hides none.
         cells: modality -> bool [N, ...]; False hides a single value. A modality that is not named loses none.
+        hides: what is of which rows, `train` or `test`.
     """
 
     keep: Tensor
@@ -64,6 +67,7 @@ class Mask:
     allow_empty: bool = False
     labelled: Tensor | None = None
     cells: dict[str, Tensor] = field(default_factory=dict)
+    hides: Literal["train", "test"] = "train"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,13 +81,18 @@ class Mask:
         """Whether it hides labels or single values, so that `hide` changes the source."""
         return self.labelled is not None or bool(self.cells)
 
-    def check(self, source: Source, split: Split) -> Mask:
-        """Return the mask itself when it was drawn for this source and this split.
+    def check(self, source: Source, split: Split, *, hides: Literal["train", "test"] = "train") -> Mask:
+        """Return the mask itself when it was drawn for these rows of this source and this split.
 
         Raises:
-            MaskError: it was drawn for another one.
+            MaskError: it was drawn for another source, split or part of it.
         """
         self._check_source(source)
+        if self.hides != hides:
+            raise MaskError(
+                f"mask {self.mechanism} (seed {self.seed}): hides modalities of {self.hides} rows, expected {hides} "
+                f"rows; draw it with hides={hides!r}"
+            )
         if self.split_fingerprint != split.fingerprint:
             raise MaskError(
                 f"mask {self.mechanism} (seed {self.seed}): drawn for another split of {source.name}; "
@@ -169,6 +178,7 @@ class Mask:
             "source_fingerprint": self.source_fingerprint,
             "split_fingerprint": self.split_fingerprint,
             "allow_empty": self.allow_empty,
+            **({} if self.hides == "train" else {"hides": self.hides}),
         }
 
     def _check_source(self, source: Source) -> None:
@@ -261,11 +271,14 @@ def file(path: str | Path, *, allow_empty: bool = False, seed: int = 0) -> MaskR
     return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty}, seed)
 
 
-def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Mask:
-    """Draw the mask of one mechanism for the training rows of a split.
+def draw(
+    source: Source, split: Split, part: Mapping[str, Any], seed: int, *, hides: Literal["train", "test"] = "train"
+) -> Mask:
+    """Draw the mask of one mechanism for the training rows of a split, or for its test rows.
 
     Args:
         part: `{name: mcar, rate: 0.3}`: a name in `MECHANISMS` and its keyword arguments.
+        hides: `test` applies the process of the training mask of this seed to the test rows, in draws of its own.
 
     Raises:
         ConfigError: the part names an unknown mechanism or argument.
@@ -283,7 +296,12 @@ def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Ma
     if split.source not in ("", source.fingerprint):
         raise MaskError(f"mask {part['name']}: the split belongs to another source than {source.name}; split this one")
     parameters = _arguments(part)
-    drawn = MECHANISMS[part["name"]].load()(source, split, seed, **parameters)
+    factory = MECHANISMS[part["name"]].load()
+    rows = split.train if hides == "train" else split.test
+    if hides == "train":
+        drawn = factory(source, split, seed, **parameters)
+    else:
+        drawn = shown_at_test(source, split, seed, part["name"], factory, parameters)
     shown = drawn if isinstance(drawn, Shown) else Shown(drawn)
     return Mask(
         keep=shown.keep,
@@ -293,10 +311,11 @@ def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Ma
         modalities=source.modalities,
         source_fingerprint=source.fingerprint,
         split_fingerprint=split.fingerprint,
-        realised=_realised(source, split.train, shown),
+        realised=_realised(source, rows, shown),
         allow_empty=_may_empty(parameters),
         labelled=shown.labelled,
         cells=shown.cells,
+        hides=hides,
     )
 
 

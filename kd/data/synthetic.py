@@ -1,104 +1,20 @@
-"""Class-conditional Gaussians whose modalities share a stated part of their features, with a known Bayes rule.
+"""Class-conditional Gaussians whose modalities share a stated part of their features: rows drawn from a `World`.
 
-Model: y is uniform over C classes; u | y ~ N(mu_y, I) has `shared` coordinates; v_m | y ~ N(nu_{m,y}, I) are private to
-modality m. Modality m shows x_m = Q_m [u; v_m] with a fixed rotation Q_m, so u and its noise are the same in all
-modalities: given y, a subset S is Gaussian with a singular covariance, and equivalent to observing u once and each v_m:
-
-    P(y | x_S)  proportional to  exp(-|u - mu_y|^2 / 2 - sum_{m in S} |v_m - nu_{m,y}|^2 / 2)
+The model, and what is known of it, stand in `kd.data.world`; with masks drawn over it, in `kd.data.bayes`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kd.data.source import Source
+from kd.data.world import Ceiling, Estimate, World
 from kd.errors import DataError
-from kd.registry import suggest
 from kd.seeding import generator
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """The accuracy of the Bayes rule, by Monte Carlo.
-
-    Attributes:
-        accuracy: mean over draws of max_y P(y | x_S).
-        standard_error: its Monte Carlo error.
-        draws: how many fresh samples it was averaged over.
-    """
-
-    accuracy: float
-    standard_error: float
-    draws: int
-
-
-@dataclass(frozen=True, eq=False)
-class World:
-    """The parameters of the model; the `ceiling` of a synthetic source.
-
-    Attributes:
-        shared: mu, float64 [C, s].
-        private: modality -> nu, float64 [C, w - s].
-        rotation: modality -> Q, float64 [w, w], orthogonal.
-        seed: of the Monte Carlo draws.
-    """
-
-    shared: Tensor
-    private: dict[str, Tensor]
-    rotation: dict[str, Tensor]
-    seed: int
-
-    def __call__(self, subset: Sequence[str], draws: int = 100_000) -> Ceiling:
-        """Return the Bayes accuracy of a subset over fresh draws, the same draws for every subset."""
-        self._check(subset)
-        random = generator(self.seed, "synthetic", "ceiling")
-        label = torch.randint(len(self.shared), (draws,), generator=random)
-        views = {"": self._draw(self.shared, label, random)}
-        views |= {name: self._draw(means, label, random) for name, means in self.private.items()}
-        best = self._posterior(views[""], {name: views[name] for name in subset}).amax(dim=1)
-        return Ceiling(float(best.mean()), float(best.std()) / math.sqrt(draws), draws)
-
-    def posterior(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return P(y | x_S), float64 [B, C].
-
-        Args:
-            inputs: modality -> [B, w] for the modalities of S; the shared block is read from the first of them.
-        """
-        self._check(list(inputs))
-        width = self.shared.shape[1]
-        latent = {name: x.double() @ self.rotation[name] for name, x in inputs.items()}
-        first = next(iter(latent.values()))
-        return self._posterior(first[:, :width], {name: z[:, width:] for name, z in latent.items()})
-
-    def sample(self, label: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        """Draw modality -> float32 [B, w] for the given classes, int64 [B]."""
-        shared = self._draw(self.shared, label, random)
-        blocks = {name: torch.cat([shared, self._draw(nu, label, random)], 1) for name, nu in self.private.items()}
-        return {name: (block @ self.rotation[name].T).float() for name, block in blocks.items()}
-
-    def _posterior(self, shared: Tensor, private: Mapping[str, Tensor]) -> Tensor:
-        scores = _score(shared, self.shared)
-        for name, view in private.items():
-            scores = scores + _score(view, self.private[name])
-        return scores.softmax(dim=1)
-
-    def _check(self, subset: Sequence[str]) -> None:
-        for name in subset:
-            if name not in self.private:
-                raise DataError(f"synthetic: unknown modality {name!r}; {suggest(str(name), self.private)}")
-        if not subset or len(set(subset)) != len(subset):
-            raise DataError(
-                f"synthetic: expected distinct modalities, at least one, got {list(subset)}; name each once"
-            )
-
-    @staticmethod
-    def _draw(means: Tensor, label: Tensor, random: torch.Generator) -> Tensor:
-        return means[label] + torch.randn(len(label), means.shape[1], generator=random, dtype=torch.float64)
 
 
 def synthetic(
@@ -167,7 +83,20 @@ def bayes_accuracy(source: Source, subset: Sequence[str], *, draws: int = 100_00
     Raises:
         DataError: the source is not a synthetic one, or the subset is empty or unknown.
     """
-    return _world(source)(subset, draws)
+    return world_of(source)(subset, draws)
+
+
+def information(source: Source, subset: Sequence[str], *, draws: int = 100_000) -> Estimate:
+    """Return I(Y; X_S), in nats, with its standard error: H(Y) minus the Bayes rule's expected NLL.
+
+    Raises:
+        DataError: the source is not a synthetic one, or the subset is empty or unknown.
+
+    >>> source = synthetic(gamma=0.0)
+    >>> information(source, ["m0"]).nats < information(source, ["m0", "m1"]).nats < math.log(4)
+    True
+    """
+    return world_of(source).information(subset, draws)
 
 
 def bayes_posterior(source: Source, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -176,18 +105,18 @@ def bayes_posterior(source: Source, inputs: Mapping[str, Tensor]) -> Tensor:
     Raises:
         DataError: the source is not a synthetic one, or a modality is unknown.
     """
-    return _world(source).posterior(inputs)
+    return world_of(source).posterior(inputs)
 
 
-def _world(source: Source) -> World:
+def world_of(source: Source) -> World:
+    """Return the law a source was drawn from.
+
+    Raises:
+        DataError: it is not a synthetic one.
+    """
     if not isinstance(source.ceiling, World):
         raise DataError(f"{source.name}: its Bayes rule is unknown; only a synthetic source has one")
     return source.ceiling
-
-
-def _score(x: Tensor, means: Tensor) -> Tensor:
-    """Return log N(x; mean_y, I) up to a constant of x, [B, C]; 0 where the block has no coordinates."""
-    return x @ means.T - 0.5 * means.square().sum(dim=1)
 
 
 def _means(classes: int, block: int, width: int, separation: float, random: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd.distill.view import subsets
+from kd.errors import MaskError
 from kd.types import conceal
 
 if TYPE_CHECKING:
@@ -70,6 +71,34 @@ def answer(logits: Logits, subset: str) -> Tensor | None:
     sees = {name for key in logits for name in key.split(SEPARATOR)}
     own = SEPARATOR.join(name for name in subset.split(SEPARATOR) if name in sees)
     return logits.get(own)
+
+
+def under(logits: Logits, shown: Tensor, modalities: Sequence[str], *, prior: Tensor) -> Tensor:
+    """Return each row's logits for the subset of modalities that a mask leaves it, [N, C].
+
+    Args:
+        logits: a node's, for every subset of the modalities it sees.
+        shown: bool [N, M], what the rows have, columns in the order of `modalities`.
+        modalities: M names, in the order in which subsets are spelt.
+        prior: logits [C] of the rows that have nothing the node may see.
+
+    Raises:
+        MaskError: a row shows a subset for which there is no answer.
+
+    >>> logits = {"a": torch.tensor([[1.0, 0.0], [2.0, 0.0]])}
+    >>> under(logits, torch.tensor([[True, True], [False, True]]), ["a", "b"], prior=torch.zeros(2)).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    found = prior.expand(len(shown), -1).clone()
+    sees = {name for subset in logits for name in subset.split(SEPARATOR)}
+    kinds, place = shown.unique(dim=0, return_inverse=True)
+    for number, kind in enumerate(kinds.tolist()):
+        subset = SEPARATOR.join(name for name, there in zip(modalities, kind, strict=True) if there and name in sees)
+        if subset and subset not in logits:
+            raise MaskError(f"mask: leaves rows with {subset}, on which nothing was predicted; predict that subset too")
+        if subset:
+            found[place == number] = logits[subset][place == number].to(found.dtype)
+    return found
 
 
 def combine(members: Sequence[Logits], subset: str, how: str, task: str) -> Tensor | None:

@@ -15,12 +15,15 @@ from kd.data import load_source
 from kd.data.columns import Column, Frame, Texts
 from kd.data.source import Source
 from kd.data.splits import split as split_rows
+from kd.data.world import World
 from kd.errors import ConfigError, DataError
 from kd.report.gaps import bar, drawn, patterns
 
 CLASSES = 12
 """Classes listed, the most frequent first."""
 CONFIGS = (".yaml", ".yml")
+DRAWS = 20_000
+"""Of the Monte Carlo estimates of what is true of synthetic data, shown to two or three digits."""
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> tuple[Source, Split]:
@@ -63,6 +66,7 @@ def describe(source: Source, division: Split | None = None) -> dict[str, Any]:
         "classes": _classes(source),
         "modalities": {name: _modality(fitted, name) for name in source.modalities},
         "gaps": patterns(source.observed, source.modalities),
+        **_truth(source),
         "card": dict(source.card),
         "fingerprint": source.fingerprint,
     }
@@ -88,6 +92,17 @@ def _classes(source: Source) -> dict[str, Any]:
     if source.task == "multilabel":
         return {name: round(float(values.mean()), 6) for name, values in columns}
     return {name: [float(values.min()), float(values.mean()), float(values.max())] for name, values in columns}
+
+
+def _truth(source: Source) -> dict[str, Any]:
+    """Return what nobody can pass on each modality alone and on all, where the law of the data is known."""
+    if not isinstance(source.ceiling, World):
+        return {}
+    found = {}
+    for subset in dict.fromkeys([*((name,) for name in source.modalities), tuple(source.modalities)]):
+        best, told = source.ceiling(subset, DRAWS), source.ceiling.information(subset, DRAWS)
+        found["+".join(subset)] = {"accuracy": best.accuracy, "information_nats": told.nats}
+    return {"bayes_rule": found}
 
 
 def _modality(source: Source, name: str) -> dict[str, Any]:
@@ -121,8 +136,18 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         shown += ["", "  every row has every modality"]
     else:
         shown += ["", *(f"  {line}" for line in drawn(gaps, list(facts["modalities"])))]
+    if "bayes_rule" in facts:
+        shown += ["", "  the Bayes rule, which no method can pass:", *_truth_lines(facts["bayes_rule"])]
     card = {**facts["card"], "fingerprint": facts["fingerprint"]}
     return [*shown, "", *(f"{key.replace('_', ' '):12} {value}" for key, value in card.items())]
+
+
+def _truth_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    width = max(map(len, found))
+    return [
+        f"  {subset:{width}}  accuracy {own['accuracy']:.1%}, {own['information_nats']:.2f} nats on the label"
+        for subset, own in found.items()
+    ]
 
 
 def _class_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -45,7 +45,8 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "seeds": words.count_seeds(evidence.subsets["seed"].nunique()),
         "answer": opening(
             *(evidence.subsets, evidence.summary, evidence.contrasts, evidence.stages), evidence.kinds, metric
-        ),
+        )
+        + bound(evidence.provenance),
         "summary": tables.summary_table(evidence.summary, metric),
         "grid": tables.subset_grid(evidence.subsets, metric),
         "metrics": tables.metric_table(evidence.subsets),
@@ -55,6 +56,16 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "stage_words": words.stage_sentences(evidence.subsets, metric),
         "provenance": flatten(evidence.provenance),
     }
+
+
+def bound(provenance: Mapping[str, Any]) -> list[str]:
+    """Return the sentence on the Bayes rule, where the law of the data is known.
+
+    >>> bound({"bayes_bound": "no method passes it"}), bound({})
+    (['No method passes it.'], [])
+    """
+    said = str(provenance.get("bayes_bound", ""))
+    return [f"{said[0].upper()}{said[1:]}."] if said else []
 
 
 def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:

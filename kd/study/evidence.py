@@ -16,6 +16,7 @@ from kd.evaluate.metrics import subset_rows, summarise
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
 from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
+from kd.study.bound import bound
 from kd.study.contrasts import contrasts
 from kd.study.replicate import Replicate
 from kd.tasks import Task
@@ -28,13 +29,16 @@ Key = tuple[str, str, int]
 
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
-    """Return the frames of the report: subsets, summary, contrasts, curves, stages.
+    """Return the frames of the report: subsets, summary, contrasts, curves; stages and bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
     every = all_subsets(source.modalities)
     pooled, splits = pool_folds(replicates)
-    fused = pooled | _ensembles(study, pooled, sorted(splits), every, task) | _bayes_rule(source, splits, every)
+    rule = _bayes_rule(source, splits, every)
+    methods = pooled | _ensembles(study, pooled, sorted(splits), every, task)
+    fused = methods | rule
+    labels = {seed: source.label[rows.test] for seed, rows in splits.items()}
 
     def primary(logits: Tensor, label: Tensor) -> dict[str, float]:
         return {task.primary: task.score(logits, label)}
@@ -56,6 +60,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         "contrasts": contrasts(study, fused, every, source, splits, task),
         "curves": curves(replicates),
         **({"stages": pd.DataFrame(stages)} if stages else {}),
+        **({"bound": bound(methods, rule, labels, every)} if rule else {}),
     }
 
 

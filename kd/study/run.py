@@ -34,6 +34,7 @@ from kd.record import (
     staged_folder,
 )
 from kd.report.page import write_report
+from kd.study.bound import sentence
 from kd.study.check import checked, load
 from kd.study.evidence import results_digest, tables
 from kd.study.jobs import Job, run_jobs
@@ -110,6 +111,7 @@ def conclude(study: Study, source: Source, replicates: Sequence[Replicate], list
         listener.stage("report")
         frames = tables(study, source, task, replicates)
         about = provenance(study, source, replicates, objects)
+        about |= {"bayes_bound": sentence(frames["bound"])} if "bound" in frames else {}
         with staged_folder(folder) as stage:
             _write(study, source, task, replicates, frames, about, address, run_id, started, stage)
     return folder
