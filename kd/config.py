@@ -150,12 +150,17 @@ class Study:
     seeds: int = 5
     """Replicates: mask, initialisation, order and noise are redrawn in each; the split stays."""
     first_seed: int = 0
+    mask_seed: int | None = None
+    """Draw every seed's mask from this seed instead, to tell the mask's variance from the training's."""
     class_weight: list[float] | None = None
     baselines: dict[str, Baseline] = field(default_factory=dict)
     ensembles: dict[str, Ensemble] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     margin: float = 0.01
     """A difference inside plus or minus this, with its whole interval, is a tie."""
+    test: Literal["crossed", "wilcoxon", "permutation"] = "crossed"
+    """Of every contrast, Holm over all, from 20 seeds on: the interval's t test over seeds and rows; Wilcoxon's over
+    seeds, for these test rows; or sign flips over rows, groups kept whole, for these networks."""
     compress: Compression | None = None
     threads: int = 1
     """Threads of one fit; part of what decides a result's bits."""

@@ -39,11 +39,18 @@ class Entry:
 
 
 class Registry(Mapping[str, Entry]):
-    """An immutable table of parts of one kind (`objective`, `encoder`, `fusion`, `mechanism`, `pass`, `source`)."""
+    """An immutable table of parts of one kind (`objective`, `encoder`, `fusion`, `mechanism`, `pass`, `source`).
 
-    def __init__(self, kind: str, entries: dict[str, Entry]) -> None:
+    Args:
+        kind: what its parts are called.
+        entries: name -> line.
+        nested: name -> `module:function` that finds the faults of settings which a signature cannot say.
+    """
+
+    def __init__(self, kind: str, entries: dict[str, Entry], nested: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self._entries = entries
+        self._nested = nested or {}
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -68,7 +75,17 @@ class Registry(Mapping[str, Entry]):
         name = part["name"]
         if not isinstance(name, str) or name not in self:
             return [f"{where}.name: unknown {self.kind} {name!r}; {suggest(str(name), self)}"]
-        return signature_faults(self[name].load(), {k: v for k, v in part.items() if k != "name"}, where)
+        arguments = {k: v for k, v in part.items() if k != "name"}
+        return self._argument_faults(self[name].load(), name, arguments, where)
+
+    def _argument_faults(
+        self, factory: Callable[..., Any], name: str | None, arguments: Mapping[str, Any], where: str
+    ) -> list[str]:
+        found = signature_faults(factory, arguments, where)
+        if name is not None and name in self._nested:
+            check = Entry(self._nested[name], "", "").load()
+            found += [fault for fault in check(arguments, where) if fault not in found]
+        return found
 
     def build(self, part: Mapping[str, Any], *context: Any, where: str = "") -> Any:
         """Build a part: `context` fills the factory's positional parameters, the part's keys its keyword ones.

@@ -1,14 +1,16 @@
 """Write the tables in README.md, paper_repro.md and docs/ from the registries and the committed records.
 
 A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME -->`. NAME is `registry:objectives` (or
-another registry) or `record:demo_summary`, which reads `docs/records/demo_summary.parquet`. `--check` writes nothing
-and fails where a document differs.
+another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, or `bench:statistics/level`,
+which reads the table `level` of `docs/records/bench_statistics.json`. `--check` writes nothing and fails where a
+document differs.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -113,7 +115,10 @@ def generate(marker: str, root: Path) -> str:
         return registry_table(name)
     if kind == "record" and name:
         return record_table(root / "docs" / "records" / f"{name.removesuffix('.parquet')}.parquet", marker)
-    known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME"]
+    if kind == "bench" and "/" in name:
+        bench, _, table = name.partition("/")
+        return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
+    known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "bench:NAME/TABLE"]
     raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
 
 
@@ -130,6 +135,21 @@ def registry_table(name: str) -> str:
         raise MarkerError(f"kd:registry:{name}: {REGISTRIES[name]} cannot be imported ({error})") from error
     rows = [(f"`{part}`", entry.sentence, entry.source) for part, entry in registry.items()]
     return markdown(pd.DataFrame(rows, columns=["name", "what it does", "source"]))
+
+
+def bench_table(path: Path, table: str, marker: str) -> str:
+    """Return one table of a bench's record; `figures` are its single numbers."""
+    import pandas as pd
+
+    from kd.report import tables
+
+    if not path.is_file():
+        raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; run its bench without --quick")
+    content = json.loads(path.read_text())
+    found = {**content["tables"], "figures": [{"figure": k, "measured": v} for k, v in content["figures"].items()]}
+    if table not in found:
+        raise RecordError(f"kd:{marker}: docs/records/{path.name} has no table {table!r}; known: {', '.join(found)}")
+    return tables.markdown(pd.DataFrame(found[table]))
 
 
 def record_table(path: Path, marker: str) -> str:

@@ -34,7 +34,7 @@ class Places:
 
     def setting(self, study: Study, seed: int, fold: int) -> Setting:
         """Return the data side of one replicate."""
-        key = digest([study.data, vars(study.split), study.mask, seed, fold])
+        key = digest([study.data, vars(study.split), study.mask, study.mask_seed, seed, fold])
         return _kept(self._settings, key, lambda: setting_for(study, self.source(study), seed, fold), SETTINGS)
 
 

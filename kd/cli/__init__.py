@@ -29,8 +29,8 @@ kd: knowledge distillation when modalities are missing
   kd report RUN                      write the report of a finished run again
   kd data list | describe NAME       data sets, or a config's: modalities, classes, gaps, licence;
                                      picture=FILE.png draws who has what
-  kd mask show CONFIG [seed=0]       who sees what under the config's mask; `kd mask make CONFIG to=FILE`
-                                     writes it as Parquet
+  kd mask show CONFIG [seed=0]       who sees what under the config's mask; html=FILE.html or picture=FILE.png draw it;
+                                     `kd mask make CONFIG to=FILE` writes the mask as Parquet
   kd list KIND                       sources, mechanisms, encoders, fusions, objectives,
                                      optimizers, schedules, augmentations, loggers, baselines, passes
   kd show RUN [why=OTHER]            a run's record; with why=, which ingredient differs

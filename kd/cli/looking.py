@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd.cli.arguments import arguments, refuse, settings
 from kd.errors import ConfigError
 from kd.registry import Registry, suggest
+
+if TYPE_CHECKING:
+    from kd.distill.setting import Setting
 
 
 def data(words: Sequence[str]) -> int:
@@ -55,32 +59,39 @@ def mask(words: Sequence[str]) -> int:
     if action not in ("show", "make") or not rest:
         raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]` or `kd mask make CONFIG to=FILE [seed=0]`")
     from kd.config import load
-    from kd.report.gaps import patterns
     from kd.study import load as load_data
     from kd.study import setting_for
 
-    own = [word for word in rest[1:] if word.startswith(("seed=", "to="))]
-    chosen = settings(own, {"seed": "0", "to": ""}, "mask")
+    known = {"seed": "0", "to": ""} if action == "make" else {"seed": "0", "html": "", "picture": ""}
+    own = [word for word in rest[1:] if word.partition("=")[0] in ("seed", "to", "html", "picture")]
+    chosen = settings(own, known, f"mask {action}")
     if not chosen["seed"].isdigit():
         raise ConfigError(f"kd mask: seed: expected a whole number, got {chosen['seed']!r}")
-    seed = int(chosen["seed"])
     if action == "make" and not chosen["to"]:
         raise ConfigError("kd mask make: to: required, as in to=mask.parquet")
     study = load(rest[0], [word for word in rest[1:] if word not in own])
-    source = load_data(study)
-    setting = setting_for(study, source, seed)
+    setting = setting_for(study, load_data(study), int(chosen["seed"]))
     if action == "make":
         setting.mask.save(Path(chosen["to"]))
         print(chosen["to"])
         return 0
-    available = setting.available[setting.split.train]
-    found = patterns(available, source.modalities)
-    counts = {"+".join(pattern["modalities"]) or "nothing": pattern["rows"] for pattern in found}
-    if as_json:
-        print(json.dumps({"fingerprint": setting.mask.fingerprint, "patterns": counts}))
-        return 0
-    for pattern, count in counts.items():
-        print(f"{pattern:32} {count:6}  {'#' * round(50 * count / len(available))}")
+    return _show_mask(setting, chosen, as_json)
+
+
+def _show_mask(setting: Setting, chosen: Mapping[str, str], as_json: bool) -> int:
+    from kd.report.gaps import draw
+    from kd.report.mask import describe_mask, lines, write_mask_page
+
+    facts = describe_mask(setting.mask, setting.source, setting.split)
+    print(json.dumps(facts) if as_json else _printable("\n".join(lines(facts))))
+    written = []
+    if chosen["picture"]:
+        title = f"{facts['mechanism']}: {facts['rows']:,} training rows"
+        written.append(draw(facts["patterns"], facts["modalities"], Path(chosen["picture"]), title=title))
+    if chosen["html"]:
+        written.append(write_mask_page(facts, Path(chosen["html"])))
+    for path in written:
+        print(path, file=sys.stderr if as_json else sys.stdout)
     return 0
 
 

@@ -74,6 +74,21 @@ MECHANISMS = Registry(
             "modalities are hidden depending on what they hide, or on the label",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
+        "block": Entry(
+            "kd.data.sites:block",
+            "all rows of a site lose a modality together",
+            "Yuan et al. 2012, doi:10.1016/j.neuroimage.2012.03.059",
+        ),
+        "cells": Entry(
+            "kd.data.within:cells", "single values inside modalities are hidden completely at random", "ours"
+        ),
+        "span": Entry(
+            "kd.data.within:span", "each row loses a run of neighbouring features, or steps, of a modality", "ours"
+        ),
+        "unlabelled": Entry(
+            "kd.data.labels:unlabelled", "labels of training rows are hidden, at a rate or all but so many", "ours"
+        ),
+        "joint": Entry("kd.data.joint:joint", "what any of several mechanisms hides is hidden", "ours"),
         "file": Entry(
             "kd.data.given:file", "who sees what is read from a Parquet file, ours or another group's", "ours"
         ),
@@ -83,6 +98,7 @@ MECHANISMS = Registry(
             "Wang et al., KDD 2020, doi:10.1145/3394486.3403234",
         ),
     },
+    nested={"joint": "kd.data.joint:faults"},
 )
 
 _LAZY = {

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from kd.data.dependent import hidden_by, laws
+from kd.data.mechanisms import Shown
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError
@@ -23,10 +24,10 @@ BY_LAW = ("mar", "mnar")
 """Mechanisms whose law is fitted to training rows."""
 
 
-def keep_at_test(
-    source: Source, split: Split, seed: int, name: str, factory: Callable[..., Tensor], parameters: Mapping[str, Any]
-) -> Tensor:
-    """Draw keep, bool [N, M], for the test rows of a split; True in all others.
+def draw_at_test(
+    source: Source, split: Split, seed: int, name: str, factory: Callable[..., Any], parameters: Mapping[str, Any]
+) -> Tensor | Shown:
+    """Draw keep, bool [N, M], or `Shown`, for the test rows of a split; True in all others.
 
     Raises:
         MaskError: the mechanism is no process of single rows (it counts rows, deals with sites, hides labels, reads a

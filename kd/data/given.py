@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from kd.data.masks import Mask
+from kd.data.masks import LABELLED, Mask
+from kd.data.mechanisms import Shown
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError
@@ -20,13 +21,13 @@ OURS = b"kd.mask"
 """Metadata of a file of ours."""
 
 
-def file(source: Source, split: Split, seed: int, *, path: str, allow_empty: bool = False) -> Tensor:
+def file(source: Source, split: Split, seed: int, *, path: str, allow_empty: bool = False) -> Shown:
     """Read who sees what in training from a Parquet file: a column of true and false per modality, a row per row.
 
     A file that `kd mask make` wrote knows the data and the split that it was drawn for, and is refused for others. In
     anybody else's, a modality without a column is hidden from nobody, and rows of validation and test are left as they
-    are, whatever it says of them. With a column `id` its rows are found by the source's own names of its rows, in any
-    order; a row that it does not name keeps everything.
+    are, whatever it says of them; a column `labelled` says whose label may be seen. With a column `id` its rows are
+    found by the source's own names of its rows, in any order; a row that it does not name keeps everything.
 
     Args:
         path: of the file; `{seed}` in it stands for the replicate's seed.
@@ -43,8 +44,9 @@ def file(source: Source, split: Split, seed: int, *, path: str, allow_empty: boo
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         raise MaskError(f"{where}: not a readable Parquet file ({reason}); it needs a column per modality") from None
     if OURS in (table.schema.metadata or {}):
-        return Mask.load(where).check(source, split).keep
-    unknown = [name for name in table.column_names if name not in (*source.modalities, ID)]
+        ours = Mask.load(where).check(source, split)
+        return Shown(ours.keep, ours.labelled, ours.cells)
+    unknown = [name for name in table.column_names if name not in (*source.modalities, ID, LABELLED)]
     if unknown or set(table.column_names) <= {ID}:
         got = ", ".join(table.column_names) or "none"
         raise MaskError(f"{where}: expected columns of {', '.join(source.modalities)}, got {got}")
@@ -55,6 +57,16 @@ def file(source: Source, split: Split, seed: int, *, path: str, allow_empty: boo
             keep[rows, column] = _booleans(table[name], where, name)
     left = torch.ones_like(source.observed)
     left[split.train] = keep[split.train]
+    return Shown(left, _labelled(table, rows, source, split, where))
+
+
+def _labelled(table: pa.Table, rows: Tensor, source: Source, split: Split, where: Path) -> Tensor | None:
+    if LABELLED not in table.column_names:
+        return None
+    said = torch.ones(len(source), dtype=torch.bool)
+    said[rows] = _booleans(table[LABELLED], where, LABELLED)
+    left = torch.ones(len(source), dtype=torch.bool)
+    left[split.train] = said[split.train]
     return left
 
 

@@ -1,13 +1,15 @@
 """Why a training row lacks a modality: each mechanism draws keep, bool [N, M], True wherever nothing is simulated.
 
-All of them touch training rows only, draw each modality from its own stream, derived from (seed, its name), and so give
-a modality the same column whatever the order of the source's modalities.
+One that hides labels or single values draws `Shown`. All of them touch training rows only, draw each modality from its
+own stream, derived from (seed, its name), and so give a modality the same column whatever the order of the source's
+modalities.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +19,21 @@ from kd.data.splits import Split
 from kd.errors import MaskError
 from kd.registry import suggest
 from kd.seeding import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a mechanism leaves to be seen, beyond whole modalities.
+
+    Attributes:
+        keep: bool [N, M], modalities.
+        labelled: bool [N]; None hides no label.
+        cells: modality -> bool [N, ...], the values inside a modality; a modality that is not named loses none.
+    """
+
+    keep: Tensor
+    labelled: Tensor | None = None
+    cells: dict[str, Tensor] = field(default_factory=dict)
 
 
 def complete(source: Source, split: Split, seed: int) -> Tensor:
@@ -60,7 +77,7 @@ def mcar(
             f"{source.name}: mcar: a mean rate of {asked.mean():.4g} cannot leave one of {len(asked)} modalities in "
             f"every row; at most {1 - 1 / len(asked):.4g} is possible, or allow_empty: true"
         )
-    keep[train] = _draw_conditioned(streams, _unconditioned_stay(asked), seen)
+    keep[train] = _draw_conditioned(streams, unconditioned_stay(asked), seen)
     return keep
 
 
@@ -77,7 +94,7 @@ def severe(source: Source, split: Split, seed: int, *, complete: int, pool: int 
     Raises:
         MaskError: there are not enough training rows, complete or per modality; it says how many there are.
     """
-    ordered = _spread(source, split.train, seed)
+    ordered = spread_over_classes(source, split.train, generator(seed, "mask", "severe", "complete"))
     whole = source.observed[ordered].all(dim=1)
     if not 1 <= complete <= int(whole.sum()):
         raise MaskError(
@@ -119,7 +136,7 @@ def uniform(streams: Mapping[str, torch.Generator], rows: int) -> Tensor:
     return torch.stack([torch.rand(rows, generator=s, dtype=torch.float64) for s in streams.values()], dim=1)
 
 
-def _unconditioned_stay(rates: Tensor) -> Tensor:
+def unconditioned_stay(rates: Tensor) -> Tensor:
     """Return 1 - q, float64 [M], whose law conditioned on not hiding everything has the marginal `rates`.
 
     P = prod(r + P (1 - r)) has the root 1 and, below the bound, one more in [0, 1): found by bisection, since
@@ -143,24 +160,24 @@ def _draw_conditioned(streams: Mapping[str, torch.Generator], stay: Tensor, seen
     Exact, one modality after another by name: while a row holds nothing, the chance of k is divided by the chance
     that k or a later one that nature left stays, 1 - prod_{j >= k} (1 - stay_j).
     """
-    chance = stay.clamp_min(1e-18)
-    left = torch.log1p(-chance).expand(seen.shape).masked_fill(~seen, 0.0)
-    order = [list(streams).index(name) for name in sorted(streams)]
-    tail = left[:, order].flip(1).cumsum(dim=1).flip(1)  # [rows, M], log chance that all from k on are hidden
-    drawn = uniform(streams, len(seen))
-    keep = torch.zeros_like(seen)
+    chance = dict(zip(streams, stay.clamp_min(1e-18), strict=True))
+    there = dict(zip(streams, seen.T.contiguous(), strict=True))
+    needed = {}
+    tail = torch.zeros(len(seen), dtype=torch.float64)
+    for name in sorted(streams, reverse=True):
+        tail = tail + torch.where(there[name], torch.log1p(-chance[name]), 0.0)  # log chance that all from k on go
+        needed[name] = -torch.expm1(tail)
+    keep = {}
     holds = torch.zeros(len(seen), dtype=torch.bool)
-    for position, column in enumerate(order):
-        needed = -torch.expm1(tail[:, position])
-        lifted = torch.where(holds | ~seen[:, column], chance[column], chance[column] / needed)
-        keep[:, column] = drawn[:, column] < lifted
-        holds |= keep[:, column] & seen[:, column]
-    return keep
+    for name in sorted(streams):
+        lifted = torch.where(holds | ~there[name], chance[name], chance[name] / needed.pop(name))
+        keep[name] = torch.rand(len(seen), generator=streams[name], dtype=torch.float64) < lifted
+        holds |= keep[name] & there[name]
+    return torch.stack([keep[name] for name in streams], dim=1)
 
 
-def _spread(source: Source, train: Tensor, seed: int) -> Tensor:
-    """Return the training rows in an order whose every prefix has the classes in their proportions."""
-    random = generator(seed, "mask", "severe", "complete")
+def spread_over_classes(source: Source, train: Tensor, random: torch.Generator) -> Tensor:
+    """Return rows in a random order whose every prefix has the classes in their proportions."""
     shuffled = train[torch.randperm(len(train), generator=random)]
     if source.task != "multiclass":
         return shuffled

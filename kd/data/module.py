@@ -162,7 +162,8 @@ class DataModule(pl.LightningDataModule):
         self.mask = drawn.check(source, self.split)
         self.available = self.mask.available(source)
         """What nature left and, in training rows, the mask keeps: bool [N, M]."""
-        self.source = source.prepare(rows_with(source, self.available, self.split.train))
+        hidden = self.mask.hide(source)
+        self.source = hidden.prepare(rows_with(hidden, self.available, self.split.train))
 
     @property
     def modalities(self) -> list[str]:

@@ -34,6 +34,7 @@ class Source:
         task: multiclass, multilabel or regression.
         class_names: one per class; "0", "1", ... by default.
         observed: bool [N, M], columns in the order of `inputs`; False where nature left a gap. All True by default.
+        labelled: bool [N]; False where a mask hides the label. All True by default.
         group: int64 [N]; rows of one group never land in different splits. Every row its own group by default.
         card: licence, origin, traps.
         ceiling: the best accuracy any method can reach on a subset of modalities, where it is known.
@@ -56,6 +57,7 @@ class Source:
     ids: list[str] = field(default_factory=list)
     modality: dict[str, Modality] = field(default_factory=dict)
     prepared_from: str = ""
+    labelled: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         rows = len(self.label)
@@ -66,6 +68,8 @@ class Source:
             object.__setattr__(self, "observed", torch.ones(rows, len(self.inputs), dtype=torch.bool))
         if self.group is None:
             object.__setattr__(self, "group", torch.arange(rows))
+        if self.labelled is None:
+            object.__setattr__(self, "labelled", torch.ones(rows, dtype=torch.bool))
         if not self.class_names:
             object.__setattr__(self, "class_names", [str(k) for k in range(self.classes)])
 
@@ -139,7 +143,7 @@ class Source:
             },
             present=present,
             label=self.label.index_select(0, rows),
-            labelled=torch.ones(len(rows), dtype=torch.bool),
+            labelled=self.labelled.index_select(0, rows),
             index=rows,
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.errors import ConfigError, DataError, KDError
 from kd.importing import import_factory, placed
-from kd.registry import Entry, Registry, signature_faults
+from kd.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -32,8 +32,7 @@ class Sources(Registry):
     """
 
     def __init__(self, entries: dict[str, Entry], nested: Mapping[str, str]) -> None:
-        super().__init__("source", entries)
-        self._nested = nested
+        super().__init__("source", entries, nested)
 
     @cached_property
     def _installed(self) -> dict[str, Entry]:
@@ -66,13 +65,9 @@ class Sources(Registry):
         except ConfigError as error:
             return error.faults
         try:
-            found = signature_faults(factory, arguments, where)
+            return self._argument_faults(factory, part.get("name"), arguments, where)
         except NameError as error:  # a type that its module imports for type checkers only
             return [f"{where}.{IMPORT}: the type hints of {_called(part)} cannot be read; {placed(error)}"]
-        if part.get("name") in self._nested:
-            check = Entry(self._nested[part["name"]], "", "").load()
-            found += [fault for fault in check(arguments, where) if fault not in found]
-        return found
 
     def build(self, part: Mapping[str, Any], *context: Any, where: str = "data") -> Source:
         """Build a source from a part.

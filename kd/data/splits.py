@@ -146,7 +146,7 @@ def _cut(
 
 
 def _refuse_shared(first: str, second: str, a: Tensor, b: Tensor, what: str) -> None:
-    shared = np.intersect1d(a.numpy(), b.numpy())
+    shared = np.unique(a.numpy()[np.isin(a.numpy(), b.numpy())])
     if len(shared):
         raise LeakError(
             f"split: {len(shared)} {what}(s) are in both {first} and {second}, the first {shared[:5].tolist()}; "

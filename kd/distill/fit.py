@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
 
 from kd.config import Edge as EdgeConfig
 from kd.config import Node, Study
@@ -108,8 +108,11 @@ def build(
     """
     node = study.nodes[name]
     sees = [modality for modality in setting.source.modalities if modality in node.sees]
-    model, saw = _network(node, name, sees, setting, packages)
-    edges = {key: _edge(study, edge, setting, packages) for key, edge in edges_into(study, name).items()}
+    taught = edges_into(study, name)
+    # One that is never trained sees no row of ours; which ones its weights were trained on, only their owner knows.
+    ids = training_rows(node, setting, taught) if node.steps else torch.empty(0, dtype=torch.int64)
+    model, saw = _network(node, name, sees, ids, setting, packages)
+    edges = {key: _edge(study, edge, setting, packages) for key, edge in taught.items()}
     module = Distiller(
         model.train(),
         edges=edges,
@@ -129,11 +132,9 @@ def build(
 
 
 def _network(
-    node: Node, name: str, sees: list[str], setting: Setting, packages: Mapping[str, Path]
+    node: Node, name: str, sees: list[str], ids: Tensor, setting: Setting, packages: Mapping[str, Path]
 ) -> tuple[Network, dict[str, list[int]]]:
     """Return a node's network before its first step, and the rows that it and what belongs to it see."""
-    # One that is never trained sees no row of ours; which ones its weights were trained on, only their owner knows.
-    ids = training_rows(node, setting) if node.steps else torch.empty(0, dtype=torch.int64)
     saw = {"rows": ids.tolist(), "selection": setting.split.validation.tolist()} if node.steps else {}
     saw |= {f"processor {m}": rows.tolist() for m, rows in setting.learnt_from.items() if m in sees}
     if isinstance(node.init, str):
@@ -203,7 +204,7 @@ def stream(module: Distiller, node: Node, setting: Setting, accumulated: int = 1
         setting: its data.
         accumulated: batches per optimiser step.
     """
-    rows, seed = training_rows(node, setting), derive(module.seed, "order")
+    rows, seed = training_rows(node, setting, module.edges), derive(module.seed, "order")
     return StepBatches(rows, batch_size=node.batch_size, steps=node.validate_every * accumulated, seed=seed)
 
 

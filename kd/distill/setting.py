@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from kd.config import Baseline, Node
 from kd.data.module import loader, rows_with
 from kd.distill.view import eligible
 from kd.errors import MaskError
+from kd.record import digest
 from kd.types import Batch
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Fingerprints:
     """What of a replicate's data decides a training, without the data.
 
     Attributes:
-        data: of the source.
+        data: of the source, as the mask changes it where that hides labels or single values.
         processors: modality -> digest of what was learnt from its training rows.
         split: of the rows.
         mask: of the mask.
@@ -67,7 +68,7 @@ class Setting:
     def of(cls, source: Source, split: Split, mask: Mask, seed: int) -> Setting:
         """Prepare a source: what its columns have to learn, they learn from training rows that have the modality."""
         rows = rows_with(source, mask.available(source), split.train)
-        prepared = source.prepare(rows)
+        prepared = mask.hide(source).prepare(rows)
         return cls(prepared, split, mask, seed, {name: rows[name] for name in prepared.processors})
 
     @cached_property
@@ -79,9 +80,9 @@ class Setting:
     def fingerprints(self) -> Fingerprints:
         """What identifies these data."""
         processors = {modality: processor.digest for modality, processor in self.source.processors.items()}
-        return Fingerprints(
-            self.source.fingerprint, processors, self.split.fingerprint, self.mask.fingerprint, self.seed
-        )
+        source, mask = self.source.fingerprint, self.mask.fingerprint
+        data = digest([source, mask]) if self.mask.hides_inside else source
+        return Fingerprints(data, processors, self.split.fingerprint, mask, self.seed)
 
     def rows(self, ids: Tensor, available: Tensor) -> Batch:
         """Return rows as one batch under an availability given for all N rows."""
@@ -93,21 +94,28 @@ class Setting:
             yield self.rows(ids, self.available)
 
 
-def training_rows(node: Node | Baseline, setting: Setting) -> Tensor:
+def training_rows(node: Node | Baseline, setting: Setting, teachers: Sized = ()) -> Tensor:
     """Return ids of the training rows a node or a baseline learns from.
+
+    Args:
+        node: what learns.
+        setting: its data.
+        teachers: those it has; without any, a row whose label is hidden teaches nothing and is left out.
 
     Raises:
         MaskError: there is none.
     """
     own = [setting.source.modalities.index(modality) for modality in node.sees]
     ids = setting.split.train
-    chosen = ids[eligible(setting.available[ids], node.rows, own)]
-    if len(chosen) == 0:
+    useful = eligible(setting.available[ids], node.rows, own)
+    if not teachers:
+        useful &= setting.source.labelled[ids]
+    if not bool(useful.any()):
         raise MaskError(
             f"mask: no training row is left for a node that sees {', '.join(node.sees)} on rows={node.rows}; "
             "lower the missing rate or keep more complete rows"
         )
-    return chosen
+    return ids[useful]
 
 
 def validation(setting: Setting) -> DataLoader[Batch]:

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from kd.evaluate.predictions import SEPARATOR, all_subsets
-from kd.evaluate.statistics import mean_interval
+from kd.statistics.intervals import mean_interval
 
 
 def subset_rows(

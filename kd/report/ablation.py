@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from kd.evaluate.statistics import mean_interval
 from kd.record import RunRecord, load_record, write_atomic
 from kd.report import tables, words
 from kd.report.axis import axis_chart
 from kd.report.evidence import leading_metric, read_document, read_table
 from kd.report.page import flatten, render
+from kd.report.variance import Shares, drawn_anew, shares, variance_sentences, variance_table
+from kd.statistics.intervals import mean_interval
+from kd.statistics.significance import holm
 
+VARIANCE = (
+    "Random-effects components of the scores, over the seeds that the grid varies; standard deviations in the metric's "
+    "unit. A few levels tell a component roughly only."
+)
 WHAT = {"complete": "every modality present", "mean": "mean over all subsets"}
 
 
@@ -41,6 +48,8 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     axes, values = [axis for axis, _ in record.config["axes"]], scores(results, metric)
     summary = read_table(record, folder, "summary")
     parts = comparable(record, values, axes)
+    provenance = read_document(record, folder, "provenance")
+    origins = origins_of_variance(values, axes, provenance.get("config of the first variant", {}))
     return {
         "title": record.name,
         "id": record.id,
@@ -59,10 +68,19 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
             label: _summary(summary[summary["variant"].isin(set(own["variant"]))], axes, metric)
             for label, own in parts.items()
         },
+        "variance": variance_table(origins, metric),
+        "variance_note": VARIANCE,
+        "variance_words": variance_sentences(origins),
         "contrasts": _contrasts(contrasts, axes),
         "failed": failed_cells(read_table(record, folder, "cells"), axes),
-        "provenance": flatten(read_document(record, folder, "provenance")),
+        "provenance": flatten(provenance),
     }
+
+
+def origins_of_variance(values: pd.DataFrame, axes: list[str], config: Mapping[str, Any]) -> list[Shares]:
+    """Return where scores vary from, where the grid varies the seed of mask or split; else nothing."""
+    drawn = drawn_anew(values, axes, config) if len(values) else {}
+    return shares(values, axes, drawn) if drawn else []
 
 
 def comparable(record: RunRecord, values: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
@@ -185,6 +203,8 @@ def _summary(frame: pd.DataFrame, axes: list[str], metric: str) -> pd.DataFrame:
 def _contrasts(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     if not len(frame):
         return pd.DataFrame()
+    if "p" in frame:
+        frame = frame.assign(p_holm=holm(frame["p"]))  # all variants are one family
     table = tables.contrast_table(frame)
     for place, axis in enumerate(axes):
         table.insert(place, axis, [_shown(value) for value in frame[axis]])
@@ -213,6 +233,10 @@ def _markdown(content: dict[str, Any]) -> str:
         parts += [f"## {content['metric']} along {words.plain(axis['name'])}", tables.markdown(axis["table"])]
     for label, table in content["summaries"].items():
         parts += [f"## Every variant{words.plain(label)}", tables.markdown(table)]
+    if content["variance_words"]:
+        parts += ["## Where the variance comes from", words.rich(VARIANCE)]
+        parts += ["\n".join(f"- {words.rich(sentence)}" for sentence in content["variance_words"])]
+        parts.append(tables.markdown(content["variance"]))
     parts.append("## Comparisons")
     parts.append(tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "None was declared.")
     parts += ["## Provenance", json.dumps(content["provenance"], indent=1)]

@@ -20,8 +20,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kd.evaluate.statistics import mean_interval
 from kd.report.tables import metric_name, modalities, number, scale, stage_order, subset_order, subset_table
+from kd.statistics.intervals import mean_interval
 
 BLUE, ORANGE, GREEN, INK, PALE = "#0072B2", "#D55E00", "#009E73", "#1a1a1a", "#d9d9d9"
 SHADES = LinearSegmentedColormap.from_list("kd", ["#f4f8fb", "#9cc5e0", "#0b4f80"])

@@ -5,10 +5,13 @@ Form: Lex et al., UpSet, IEEE TVCG 2014, doi:10.1109/TVCG.2014.2346248 (sets as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from kd.errors import ConfigError, StorageError
@@ -31,10 +34,12 @@ def patterns(observed: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     >>> patterns(torch.tensor([[True, True], [True, False], [True, True]]), ["lab", "scan"])
     [{'modalities': ['lab', 'scan'], 'rows': 2}, {'modalities': ['lab'], 'rows': 1}]
     """
-    kinds, counts = observed.unique(dim=0, return_counts=True)
+    # Eight modalities to a byte, counted by hashing: many times faster than sorting rows.
+    counts = pd.DataFrame(np.packbits(observed.numpy(), axis=1)).value_counts(sort=False)
+    kinds = np.unpackbits(np.array(counts.index.to_list(), dtype=np.uint8), axis=1, count=len(names)).astype(bool)
     found = [
-        {"modalities": [name for name, there in zip(names, kind, strict=True) if there], "rows": rows}
-        for kind, rows in zip(kinds.tolist(), counts.tolist(), strict=True)
+        {"modalities": [name for name, there in zip(names, kind, strict=True) if there], "rows": int(rows)}
+        for kind, rows in zip(kinds.tolist(), counts, strict=True)
     ]
     return sorted(found, key=lambda pattern: (-pattern["rows"], -len(pattern["modalities"]), pattern["modalities"]))
 
@@ -78,19 +83,7 @@ def draw(found: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path, t
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"picture={path}: expected a name that ends in {', '.join(FORMATS)}")
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    from kd.report.figures import STYLE
-
-    shown, left = found[:MOST], 1.2 + 0.09 * max(map(len, names))
-    width, height = left + 0.8 + 0.42 * len(shown), 2.2 + 0.3 * len(names)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "gaps"}):
-        figure = Figure(figsize=(max(width, 4.0), height))
-        _bars(figure, shown, left, 0.3 * len(names) + 0.25)
-        _dots(figure, shown, found, names, left)
-        more = f", {len(found) - MOST} rarer patterns not drawn" if len(found) > MOST else ""
-        figure.text(0.1 / width, 1 - 0.2 / height, f"{title}{more}", va="center")
+    with _figure(found, names, title) as figure:
         try:
             figure.savefig(path, dpi=160)
         except OSError as error:
@@ -98,6 +91,28 @@ def draw(found: Sequence[Mapping[str, Any]], names: Sequence[str], path: Path, t
                 f"{path}: cannot write ({error.strerror}); name a folder that you may write to"
             ) from None
     return path
+
+
+def picture(found: Sequence[Mapping[str, Any]], names: Sequence[str], title: str = "") -> str:
+    """Return the same figure as an SVG element for a page."""
+    from kd.report.figures import svg
+
+    with _figure(found, names, title) as figure:
+        return svg(figure, "gaps", f"Which rows have which modalities: {title}")
+
+
+@contextmanager
+def _figure(found: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Iterator[Any]:
+    from kd.report.figures import drawing
+
+    shown, left = found[:MOST], 1.2 + 0.09 * max(map(len, names))
+    width, height = max(left + 0.8 + 0.42 * len(shown), 4.0), 2.2 + 0.3 * len(names)
+    with drawing("gaps", width, height) as figure:
+        _bars(figure, shown, left, 0.3 * len(names) + 0.25)
+        _dots(figure, shown, found, names, left)
+        more = f", {len(found) - MOST} rarer patterns not drawn" if len(found) > MOST else ""
+        figure.text(0.1 / width, 1 - 0.2 / height, f"{title}{more}", va="center")
+        yield figure
 
 
 def _place(figure: Any, left: float, bottom: float, right: float, top: float) -> Any:

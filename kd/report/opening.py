@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from kd.report.tables import LOWER_IS_BETTER, interval, metric_name, number, stage_order
-from kd.report.words import VERDICTS, count_seeds, unit
+from kd.report.words import count_seeds, unit
+from kd.statistics.verdicts import VERDICTS
 
 PLACES = {"complete": "with every modality present", "mean over subsets": "in the mean over all subsets"}
 

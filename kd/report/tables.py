@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from kd.errors import RecordError
-from kd.evaluate.statistics import mean_interval
 from kd.record import RunRecord, load_record
 from kd.report.evidence import load_evidence
+from kd.statistics import ALPHA
+from kd.statistics.intervals import mean_interval
 
 PERCENT = ("accuracy", "macro_f1", "auroc", "ece")
 LOWER_IS_BETTER = ("nll", "brier", "ece")
@@ -195,7 +196,11 @@ def _note(note: str, metric: str) -> str:
 
 
 def contrast_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the declared comparisons: difference with interval, verdict, and what could have been seen, as text."""
+    """Return the declared comparisons: difference with interval, verdict, and what could have been seen, as text.
+
+    Where they were tested, also the p values; a star stands where the one adjusted over the family is below 0.05.
+    """
+    tested = "p" in frame and frame["p"].notna().any()
     rows = [
         {
             "method": r.method,
@@ -204,6 +209,7 @@ def contrast_table(frame: pd.DataFrame) -> pd.DataFrame:
             "metric": metric_name(r.metric),
             "difference": interval(r.estimate, r.low, r.high, r.metric, signed=True),
             "verdict": r.verdict,
+            **({"test": r.test or NOTHING, "p": p_value(r.p), "Holm p": starred(r.p_holm)} if tested else {}),
             "detectable": number(r.detectable, r.metric),
             "seeds": int(r.seeds),
             "estimand": r.estimand,
@@ -211,7 +217,27 @@ def contrast_table(frame: pd.DataFrame) -> pd.DataFrame:
         for r in frame.itertuples(index=False)
     ]
     columns = ["method", "baseline", "subset", "metric", "difference", "verdict", "detectable", "seeds", "estimand"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else columns)
+
+
+def p_value(p: float) -> str:
+    """Show a p value.
+
+    >>> p_value(0.0312), p_value(0.00001), p_value(float("nan"))
+    ('0.031', '< 0.001', '–')
+    """
+    if math.isnan(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def starred(p: float) -> str:
+    """Show a p value that was adjusted over its family, starred where it is below 0.05.
+
+    >>> starred(0.049), starred(0.05)
+    ('0.049*', '0.050')
+    """
+    return p_value(p) + "*" * (p < ALPHA)
 
 
 def stage_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from kd.errors import RecordError
+from kd.report import tables
 from kd.report.tables import (
     LOWER_IS_BETTER,
     PERCENT,
@@ -21,8 +22,14 @@ from kd.report.tables import (
     stage_order,
     subset_order,
 )
+from kd.statistics.verdicts import VERDICTS
 
-VERDICTS = ("better", "worse", "tie", "inconclusive")
+TESTS = {
+    "crossed": "T test over seeds and rows",
+    "folds": "Corrected t test over folds",
+    "wilcoxon": "Wilcoxon over seeds, on these test rows only",
+    "permutation": "Sign flips over rows, of these networks only",
+}
 
 
 def contrast_sentence(contrast: Mapping[str, Any]) -> str:
@@ -47,10 +54,38 @@ def contrast_sentence(contrast: Mapping[str, Any]) -> str:
     head = f"{contrast['method']} vs {contrast['baseline']} on {contrast['subset']}"
     measured = _measured(contrast)
     if verdict == "inconclusive":
-        return f"{head}: no significant {_direction(contrast)}: {measured}; {_detectable(contrast)}."
-    if verdict == "tie":
-        return f"{head}: {measured}: a tie, the whole interval is inside the stated margin."
-    return f"{head}: {measured}: {verdict}."
+        told = f"no clear {_direction(contrast)}: {measured}; {_detectable(contrast)}"
+    elif verdict == "tie":
+        told = f"{measured}: a tie, the whole interval is inside the stated margin"
+    else:
+        told = f"{measured}: {verdict}"
+    return ". ".join([f"{head}: {told}", *_tested(contrast)]) + "."
+
+
+def _tested(contrast: Mapping[str, Any]) -> list[str]:
+    """Say how a comparison was tested or why not, and what could have been seen; records of old say neither."""
+    if "untested" not in contrast:
+        return []
+    if contrast["untested"]:
+        return [f"Not tested: {contrast['untested']}", *_power(contrast)]
+    shown = tables.p_value(contrast["p_holm"])
+    p = f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+    found = [f"{TESTS[contrast['test']]}: {p} after Holm over the declared comparisons"]
+    return found + (_power(contrast) if contrast["verdict"] == "inconclusive" else [])
+
+
+def _power(contrast: Mapping[str, Any]) -> list[str]:
+    """Say what 80% power sees with these seeds and rows, and what the margin would take."""
+    if pd.isna(contrast["seen"]):
+        return []
+    metric = contrast["metric"]
+    smallest, margin = (f"{number(contrast[name], metric)} {unit(metric)}" for name in ("seen", "margin"))
+    head = f"With these seeds and rows a true difference of {smallest} is seen with 80% power"
+    if contrast["margin"] == 0:
+        return [head]
+    if pd.isna(contrast["seeds_needed"]):
+        return [f"{head}; no number of seeds suffices for the margin, {margin}, the rows limit it"]
+    return [f"{head}; the margin, {margin}, takes {count_seeds(int(contrast['seeds_needed']))}"]
 
 
 def _direction(contrast: Mapping[str, Any]) -> str:
@@ -69,7 +104,7 @@ def _measured(contrast: Mapping[str, Any]) -> str:
 
 def _detectable(contrast: Mapping[str, Any]) -> str:
     if pd.isna(contrast["detectable"]):
-        return "what could have been seen is unknown"
+        return "no interval under 5 seeds, so what could have been seen is unknown"
     shown = number(contrast["detectable"], contrast["metric"])
     return f"a difference under {shown} {unit(contrast['metric'])} could not have been seen"
 

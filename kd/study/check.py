@@ -19,6 +19,7 @@ from kd.distill.setting import Setting
 from kd.distill.trial import try_node
 from kd.errors import ConfigError, DataError, KDError, LeakError
 from kd.objectives import OBJECTIVES
+from kd.study.contrasts import faults_of_groups, faults_of_test
 from kd.study.replicate import setting_for, split_for
 from kd.tasks import make_task
 
@@ -67,7 +68,7 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
     Raises:
         ConfigError: every fault, those that need the data included.
     """
-    found = part_faults(study)
+    found = part_faults(study) + faults_of_test(study)
     if study.compress is not None:
         found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
     if found:
@@ -111,6 +112,7 @@ def trial_faults(study: Study, source: Source) -> list[str]:
         attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
     if found:
         return found
+    found += faults_of_groups(study, source.group[settings[0].split.test])
     prepared = settings[0].source
     for name, node in study.nodes.items():
         attempt(f"nodes.{name}", partial(try_node, study, name, prepared))

@@ -15,6 +15,7 @@ from kd.compress.package import Context, Package
 from kd.compress.pipeline import StageResult, compress
 from kd.config import Compression, Study
 from kd.distill.fit import Setting, finetune, training_rows
+from kd.distill.graph import edges_into
 from kd.distill.trained import package_folder
 from kd.evaluate.cost import latency
 from kd.record import RunRecord, code_address, digest, finished, run_folder, save_record, staged_folder, write_atomic
@@ -57,7 +58,8 @@ def compress_student(
     def fit(model: nn.Module) -> nn.Module:
         return finetune(study, compression.student, setting, packages, model)  # type: ignore[arg-type]
 
-    rows = training_rows(study.nodes[compression.student], setting)
+    teachers = edges_into(study, compression.student)
+    rows = training_rows(study.nodes[compression.student], setting, teachers)
     example = setting.rows(rows, setting.available).select(package.modalities)
     context = Context(example=example, fit=fit, seed=setting.seed, threads=study.threads)
     names = list(compression.passes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ from kd.config import Study
 from kd.data.source import Source
 from kd.evaluate.metrics import subset_rows, summarise
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
-from kd.evaluate.statistics import Difference, crossed_difference, fold_difference
 from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
+from kd.study.contrasts import contrasts
 from kd.study.replicate import Replicate
 from kd.tasks import Task
 
@@ -135,83 +135,6 @@ def _bayes_rule(source: Source, splits: Mapping[int, Rows], every: list[str]) ->
         return {subset: posterior(x).clamp_min(1e-30).log().float() for subset, x in shown.items()}
 
     return {(BAYES, FLOAT, seed): Answers(answers(s.validation), answers(s.test)) for seed, s in splits.items()}
-
-
-def contrasts(
-    study: Study,
-    answers: Mapping[Key, Answers],
-    every: list[str],
-    source: Source,
-    splits: Mapping[int, Rows],
-    task: Task,
-) -> pd.DataFrame:
-    """Return each declared contrast with its interval over seeds and test rows, and its verdict."""
-    found = []
-    for name, contrast in study.contrasts.items():
-        chosen = every[-1:] if contrast.over == "complete" else every
-        per_seed = []
-        compared = [
-            seed
-            for seed in splits
-            if all((node, FLOAT, seed) in answers for node in (contrast.method, contrast.baseline))
-        ]
-        for seed in compared:
-            rows = splits[seed]
-            label = source.label[rows.test]
-            method = correctness(answers[contrast.method, FLOAT, seed].test, chosen, label, task)
-            baseline = correctness(answers[contrast.baseline, FLOAT, seed].test, chosen, label, task)
-            shared = sorted(set(method) & set(baseline))
-            per_seed.append(torch.stack([method[s] - baseline[s] for s in shared]).mean(dim=0).double())
-        if len(compared) * (study.split.folds or 1) < 2:
-            continue
-        found.append(
-            {
-                "contrast": name,
-                "method": contrast.method,
-                "baseline": contrast.baseline,
-                "subset": "complete" if contrast.over == "complete" else "mean over subsets",
-                "metric": "accuracy" if task.name == "multiclass" else "negative squared error",
-                "seeds": len(compared),
-                "estimand": "new rows",
-                **asdict(_difference(study, per_seed, [splits[seed] for seed in compared])),
-            }
-        )
-    columns = [
-        "contrast",
-        "method",
-        "baseline",
-        "subset",
-        "metric",
-        "seeds",
-        "estimand",
-        "estimate",
-        "low",
-        "high",
-        "verdict",
-        "detectable",
-    ]
-    return pd.DataFrame(found, columns=columns)
-
-
-def _difference(study: Study, per_seed: list[Tensor], rows: list[Rows]) -> Difference:
-    """Return the interval of a difference per seed and test row."""
-    if study.split.folds is None:
-        return crossed_difference(torch.stack(per_seed).numpy(), study.margin)
-    folds = [fold.mean() for each, own in zip(per_seed, rows, strict=True) for fold in each.split(own.sizes)]
-    return fold_difference(torch.stack(folds).numpy(), float(np.mean([own.overlap for own in rows])), study.margin)
-
-
-def correctness(logits: Logits, every: list[str], label: Tensor, task: Task) -> dict[str, Tensor]:
-    """Return subset -> score per row [N], higher is better: 0/1 correctness, or the negative squared error."""
-    found = {}
-    for subset in every:
-        if (answered := answer(logits, subset)) is None:
-            continue
-        if task.name == "multiclass":
-            found[subset] = (answered.argmax(dim=-1) == label).float()
-        else:
-            found[subset] = -(task.probabilities(answered) - label).square().mean(dim=-1)
-    return found
 
 
 def curves(replicates: Sequence[Replicate]) -> pd.DataFrame:

@@ -95,7 +95,8 @@ def split_for(study: Study, source: Source, fold: int = 0) -> Split:
 def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setting:
     """Return the data side of one replicate: split, mask, and a source prepared on its training rows."""
     split = split_for(study, source, fold)
-    return Setting.of(source, split, draw(source, split, study.mask, seed), seed)
+    mask = draw(source, split, study.mask, seed if study.mask_seed is None else study.mask_seed)
+    return Setting.of(source, split, mask, seed)
 
 
 def run_replicate(

@@ -103,7 +103,7 @@ def conclude(study: Study, source: Source, replicates: Sequence[Replicate], list
     address = {
         "study": deciding(study) | {"trainer": deciding_arguments(study.trainer)},
         "parents": {role: run for r in replicates for role, run in r.parents(name_of(study, r.seed, r.fold)).items()},
-        "code": code_address("evaluate", "study", "tasks"),
+        "code": code_address("evaluate", "statistics", "study", "tasks"),
     }
     run_id = digest(address)[:20]
     folder = run_folder("run", run_id)

@@ -57,6 +57,19 @@ def test_every_cell_has_a_record_and_rows_in_one_table(small_grid) -> None:
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_seeds_of_mask_and_split_are_axes_and_their_shares_of_variance_are_told(small_grid) -> None:
+    node = {"sees": ["m0", "m1"], "steps": 20, "model": {"width": 4}}
+    alone = {"nodes": {"both": node}, "edges": {}, "ensembles": {}, "contrasts": {}}
+    grid = small_grid({"mask_seed": [0, 1], "split": {"seed": [0, 1]}}, **alone)
+    folder = ablate(grid)
+    masks = {place[:2]: record.mask for (place, _), record in records(grid).items()}
+    assert masks[0, 0] == masks[0, 1] != masks[2, 0]
+    told = gather(load_record(folder), folder)
+    assert list(told["variance"].columns) == ["node", "score", "mask, SD", "split, SD", "training, SD", "rest, SD"]
+    assert "Where the variance comes from" in (folder / "report.html").read_text()
+    assert "`both`, mean: " in (folder / "report.md").read_text()
+
+
 def test_a_training_of_a_stack_is_recorded_like_one_alone(small_grid) -> None:
     stacked, alone = (small_grid(WEIGHTS, replicas=replicas) for replicas in (128, 1))
     ablate(stacked)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import binom, chi2
-from sklearn.linear_model import LogisticRegression
+from scipy.stats import binom
 
 from kd.data.dependent import principal_score
 from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split, split
 from kd.errors import MaskError
+from kd.statistics.dependence import likelihood_ratio
 
 SEEDS, ROWS = 200, 800
 
@@ -72,12 +71,6 @@ def test_patterns_have_the_chances_asked_for_and_gaps_of_nature_take_the_others(
     assert abs(float(lacking[:, 2].double().mean()) - 1 / 3) < 4.5 * math.sqrt(2 / 9 / len(lacking))
 
 
-def deviance(features: np.ndarray, hidden: np.ndarray) -> float:
-    fitted = LogisticRegression(C=np.inf, max_iter=500).fit(features, hidden)
-    chance = np.clip(fitted.predict_proba(features)[:, 1], 1e-12, 1 - 1e-12)
-    return float(-2 * np.log(np.where(hidden, chance, 1 - chance)).sum())
-
-
 def helps(part: dict[str, object], seed: int, what: str) -> bool:
     """Say whether a hidden value, or the label, tells more about who is hidden than the driver does, at 5%."""
     source = correlated(seed)
@@ -85,8 +78,7 @@ def helps(part: dict[str, object], seed: int, what: str) -> bool:
     hidden = (~draw(source, rows, part, seed).keep[:, 1]).numpy()
     driver = principal_score(source, "a", rows.train, "test").numpy()
     value = source.label.double().numpy() if what == "label" else principal_score(source, "b", rows.train, "t").numpy()
-    ratio = deviance(driver[:, None], hidden) - deviance(np.stack([driver, value], axis=1), hidden)
-    return ratio > float(chi2.isf(0.05, 1))
+    return likelihood_ratio(hidden, driver, value) < 0.05
 
 
 @pytest.mark.parametrize("what", ["value", "label"])

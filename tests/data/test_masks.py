@@ -27,13 +27,21 @@ PARTS = {
     "mar": {"name": "mar", "driver": "b", "rate": 0.4},
     "mnar": {"name": "mnar", "given": "label", "rate": 0.4},
     "severe": {"name": "severe", "complete": 100, "pool": 300},
+    "block": {"name": "block", "rate": 0.4, "sites": 40},
+    "cells": {"name": "cells", "rate": 0.4},
+    "span": {"name": "span", "rate": 0.4},
+    "unlabelled": {"name": "unlabelled", "rate": 0.4},
+    "joint": {
+        "name": "joint",
+        "parts": {"scans": {"name": "mcar", "rate": 0.4}, "labels": {"name": "unlabelled", "labels": 90}},
+    },
 }
 
 
 def rows_of(count=4000, modalities=("a", "b", "c"), classes=4, observed=None):
     return Source(
         name="rows",
-        inputs={name: torch.zeros(count, 1) for name in modalities},
+        inputs={name: torch.zeros(count, 4) for name in modalities},
         label=torch.arange(count) % classes,
         classes=classes,
         observed=observed,
@@ -52,6 +60,12 @@ SPLIT = split(SOURCE)
 TRAIN = SPLIT.train
 
 
+def everything(mask):
+    """Return whatever a mask shows and hides, bool [N, ...]."""
+    labelled = torch.ones(len(mask.keep), 1, dtype=torch.bool) if mask.labelled is None else mask.labelled[:, None]
+    return torch.cat([mask.keep, labelled, *(kept.flatten(1) for _, kept in sorted(mask.cells.items()))], dim=1)
+
+
 def test_every_mechanism_has_a_contract_case():
     assert set(PARTS) == set(MECHANISMS)
 
@@ -60,16 +74,16 @@ def test_every_mechanism_has_a_contract_case():
 def test_mask_is_reproducible_by_its_seed(name):
     first, again, other = (draw(SOURCE, SPLIT, PARTS[name], seed) for seed in (0, 0, 1))
     assert first.fingerprint == again.fingerprint
-    assert torch.equal(first.keep, again.keep)
+    assert torch.equal(everything(first), everything(again))
     assert first.fingerprint != other.fingerprint
-    assert name == "complete" or not torch.equal(first.keep, other.keep)
+    assert name == "complete" or not torch.equal(everything(first), everything(other))
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_mask_leaves_validation_and_test_rows_alone(name):
-    keep = draw(SOURCE, SPLIT, PARTS[name], 0).keep
-    assert keep[SPLIT.validation].all()
-    assert keep[SPLIT.test].all()
+    shown = everything(draw(SOURCE, SPLIT, PARTS[name], 0))
+    assert shown[SPLIT.validation].all()
+    assert shown[SPLIT.test].all()
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
@@ -80,14 +94,16 @@ def test_order_of_modalities_changes_no_modality_s_mask(name, order):
     moved = draw(other, Split(SPLIT.train, SPLIT.validation, SPLIT.test), PARTS[name], 3)
     for column, modality in enumerate("abc"):
         assert torch.equal(base.keep[:, column], moved.keep[:, order.index(modality)])
+        assert modality not in base.cells or torch.equal(base.cells[modality], moved.cells[modality])
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_realised_rates_are_the_mask_s_own(name):
     mask = draw(SOURCE, SPLIT, PARTS[name], 0)
-    assert mask.realised == pytest.approx(
-        dict(zip("abc", (~mask.keep[TRAIN]).double().mean(dim=0).tolist(), strict=True))
-    )
+    hidden = dict(zip("abc", (~mask.keep[TRAIN]).double().mean(dim=0).tolist(), strict=True))
+    hidden |= {f"cells/{m}": float((~kept[TRAIN]).double().mean()) for m, kept in mask.cells.items()}
+    hidden |= {} if mask.labelled is None else {"labelled": float((~mask.labelled[TRAIN]).double().mean())}
+    assert mask.realised == pytest.approx(hidden)
 
 
 @pytest.mark.parametrize("allow_empty", [False, True])
@@ -240,9 +256,10 @@ def test_saved_mask_comes_back_the_same(part, tmp_path):
     mask = draw(SOURCE, SPLIT, part, 4)
     mask.save(tmp_path / "mask.parquet")
     again = Mask.load(tmp_path / "mask.parquet").check(SOURCE, SPLIT)
-    assert torch.equal(again.keep, mask.keep)
-    assert {k: v for k, v in vars_of(again).items() if k != "keep"} == {
-        k: v for k, v in vars_of(mask).items() if k != "keep"
+    assert torch.equal(everything(again), everything(mask))
+    tensors = ("keep", "labelled", "cells")
+    assert {k: v for k, v in vars_of(again).items() if k not in tensors} == {
+        k: v for k, v in vars_of(mask).items() if k not in tensors
     }
     assert again.fingerprint == mask.fingerprint
 
@@ -280,6 +297,14 @@ def test_unknown_mechanism_or_argument_is_a_config_fault():
         (masks.complete(seed=2), {"name": "complete"}),
         (masks.mcar(0.2, seed=2), {"name": "mcar", "rate": 0.2}),
         (masks.severe(complete=50, seed=2), {"name": "severe", "complete": 50}),
+        (masks.block(0.2, sites=9, seed=2), {"name": "block", "rate": 0.2, "sites": 9}),
+        (masks.cells(0.2, seed=2), {"name": "cells", "rate": 0.2}),
+        (masks.span({"a": 0.2}, seed=2), {"name": "span", "rate": {"a": 0.2}}),
+        (masks.unlabelled(labels=40, seed=2), {"name": "unlabelled", "labels": 40}),
+        (
+            masks.joint({"one": masks.mcar(0.2), "two": masks.span()}, seed=2),
+            {"name": "joint", "parts": {"one": {"name": "mcar", "rate": 0.2}, "two": {"name": "span"}}},
+        ),
     ],
 )
 def test_request_in_python_is_the_part_in_yaml(request_, part):

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def test_check_names_the_stale_file_and_marker_and_writes_nothing(checkout, caps
     error = capsys.readouterr().err
     assert error == "make_docs: README.md: kd:record:demo_contrasts is stale; run `make docs`\n"
     assert readme.read_text() == typed
+
+
+def test_a_benchs_table_is_written_from_its_record(checkout, capsys):
+    content = {"figures": {"worst": 93.9}, "tables": {"level": [{"test": "t", "rejects": "5.0 ± 0.2"}]}}
+    (checkout / "docs" / "records" / "bench_statistics.json").write_text(json.dumps(content))
+    readme = document(checkout, "bench:statistics/level", "bench:statistics/figures")
+    assert run(checkout) == 0
+    assert "| t | 5.0 ± 0.2 |" in readme.read_text()
+    assert "| worst | 93.9 |" in readme.read_text()
+    document(checkout, "bench:statistics/levels")
+    assert run(checkout) == 2
+    assert "has no table 'levels'; known: level, figures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("marker", ["registry:recipes", "numbers"])

@@ -115,3 +115,12 @@ def test_runs_of_one_origin_are_joined(tmp_path):
 def test_compare_refuses_other_test_masks(tmp_path):
     with pytest.raises(RecordError, match="mask hashes differ"):
         tables.compare([write_run(tmp_path / "a"), write_run(tmp_path / "b", mask="f" * 64)])
+
+
+def test_a_star_stands_only_where_the_adjusted_p_is_below_5_percent():
+    frame = contrast_frame().assign(test="crossed", p=[0.01, 0.02, 0.03, float("nan")])
+    frame["p_holm"] = [0.03, 0.06, 0.06, float("nan")]
+    table = tables.contrast_table(frame)
+    assert list(table["Holm p"]) == ["0.030*", "0.060", "0.060", "–"]
+    assert "p" not in tables.contrast_table(contrast_frame())
+    assert "p" not in tables.contrast_table(frame.assign(p=float("nan")))

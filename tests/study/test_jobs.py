@@ -36,8 +36,8 @@ def test_the_number_of_processes_decides_no_address(small_study) -> None:
 
 
 def test_folds_answer_every_row_with_a_network_that_did_not_learn_from_it(small_study) -> None:
-    study = small_study(split={"folds": 2}, seeds=2, baselines={"linear": {"sees": ["m0", "m1"]}})
-    assert places(study) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    study = small_study(split={"folds": 3}, seeds=2, baselines={"linear": {"sees": ["m0", "m1"]}})
+    assert places(study) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     folder = run(study)
     subsets = pd.read_parquet(folder / "subsets.parquet")
     assert set(subsets.n) == {400}
