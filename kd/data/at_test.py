@@ -18,29 +18,26 @@ from kd.data.splits import Split
 from kd.errors import MaskError
 from kd.seeding import derive
 
-TRAINING_ONLY = ("severe", "file", "unlabelled", "joint")
-"""Mechanisms that are no process of their own: they say which training rows, or how many, or hide labels, which no test
-row shows anybody."""
+BY_ROW = ("complete", "mcar", "pattern", "cells", "span")
+"""Mechanisms that draw each row by itself and fit nothing, so that any rows may take the place of the training rows."""
+BY_LAW = ("mar", "mnar")
+"""Mechanisms whose law is fitted to training rows."""
 
 
-def shown_at_test(
-    source: Source,
-    split: Split,
-    seed: int,
-    name: str,
-    factory: Callable[..., Tensor | Shown],
-    parameters: Mapping[str, Any],
+def draw_at_test(
+    source: Source, split: Split, seed: int, name: str, factory: Callable[..., Any], parameters: Mapping[str, Any]
 ) -> Tensor | Shown:
-    """Draw what a mechanism leaves of the test rows of a split; everything in all others.
+    """Draw keep, bool [N, M], or `Shown`, for the test rows of a split; True in all others.
 
     Raises:
-        MaskError: the mechanism speaks of training rows alone, or cannot do what is asked.
+        MaskError: the mechanism is no process of single rows (it counts rows, deals with sites, hides labels, reads a
+            file), or cannot do what is asked.
     """
-    if name in TRAINING_ONLY:
-        raise MaskError(f"{source.name}: {name} speaks of training rows alone; for test rows name mcar, pattern or mar")
     stream = derive(seed, "mask", "test rows")
-    if name in ("mar", "mnar"):
+    if name in BY_LAW:
         found = laws(source, split, seed, {**parameters, "name": name})
         return hidden_by(source, split.test, stream, name, found)
-    # A mechanism without a fitted law hides the rows that it is told are for training.
-    return factory(source, Split(split.test, split.validation, split.train), stream, **parameters)
+    if name in BY_ROW:
+        return factory(source, Split(split.test, split.validation, split.train), stream, **parameters)
+    known = ", ".join((*BY_ROW, *BY_LAW))
+    raise MaskError(f"{source.name}: {name} is no process that test rows could undergo one by one; known: {known}")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kd.data import MECHANISMS
-from kd.data.at_test import shown_at_test
+from kd.data.at_test import draw_at_test
 from kd.data.columns import Column, Frame
 from kd.data.mechanisms import Shown
 from kd.data.source import Source, tensor_digest
@@ -48,12 +48,12 @@ class Mask:
         modalities: names of the columns.
         source_fingerprint: of the source it was drawn for.
         split_fingerprint: of the split it was drawn for.
-        realised: modality -> fraction of the rows it may hide that have it by nature and lose it; `labelled`
-            -> fraction of them that lose their label; `cells/<modality>` -> fraction of its values that they lose.
+        realised: modality -> fraction of the rows it may hide that have it by nature and lose it by the mask;
+            `labelled` -> fraction of them that lose their label; `cells/<modality>` -> fraction of its values.
         allow_empty: the mechanism meant to leave some rows with nothing (in training they go unused).
         labelled: bool [N]; False hides the row's label. None hides none.
         cells: modality -> bool [N, ...]; False hides a single value. A modality that is not named loses none.
-        hides: what is of which rows, `train` or `test`.
+        hides: of which rows, `train` or `test`.
     """
 
     keep: Tensor
@@ -295,13 +295,11 @@ def draw(
         raise ConfigError(found)
     if split.source not in ("", source.fingerprint):
         raise MaskError(f"mask {part['name']}: the split belongs to another source than {source.name}; split this one")
-    parameters = _arguments(part)
-    factory = MECHANISMS[part["name"]].load()
-    rows = split.train if hides == "train" else split.test
+    parameters, factory = _arguments(part), MECHANISMS[part["name"]].load()
     if hides == "train":
         drawn = factory(source, split, seed, **parameters)
     else:
-        drawn = shown_at_test(source, split, seed, part["name"], factory, parameters)
+        drawn = draw_at_test(source, split, seed, part["name"], factory, parameters)
     shown = drawn if isinstance(drawn, Shown) else Shown(drawn)
     return Mask(
         keep=shown.keep,
@@ -311,7 +309,7 @@ def draw(
         modalities=source.modalities,
         source_fingerprint=source.fingerprint,
         split_fingerprint=split.fingerprint,
-        realised=_realised(source, rows, shown),
+        realised=_realised(source, split.train if hides == "train" else split.test, shown),
         allow_empty=_may_empty(parameters),
         labelled=shown.labelled,
         cells=shown.cells,

@@ -109,8 +109,8 @@ SPLIT_BY_HAND = Split(SPLIT.train, SPLIT.validation, SPLIT.test)
 @pytest.mark.parametrize(
     "part", [{"name": "severe", "complete": 20}, {"name": "file", "path": "mask.parquet"}], ids=str
 )
-def test_what_counts_training_rows_is_refused_for_test_rows(part) -> None:
-    with pytest.raises(MaskError, match="speaks of training rows alone") as refused:
+def test_what_is_no_process_of_single_rows_is_refused_for_test_rows(part) -> None:
+    with pytest.raises(MaskError, match="is no process that test rows could undergo") as refused:
         draw(SOURCE, SPLIT, part, 0, hides="test")
     assert "\n" not in str(refused.value)
 
