@@ -3,7 +3,7 @@
 python scripts/bench_statistics.py [--quick] [--studies 4000]
 
 The last line is one JSON object. Without --quick tables and figures go to docs/records/bench_statistics.json, stamped
-with the hash of the code they speak of; `make docs` reads them.
+with the hash of the code they speak of, the room's and its measured files'; `make docs` reads them.
 """
 
 from __future__ import annotations
@@ -303,7 +303,8 @@ def keep(figures: dict[str, float], found: dict[str, list[Row]]) -> None:
     """Write figures and tables into docs/records."""
     from kd.record import code_address, machine, package_versions, write_atomic
 
-    about = {"code": code_address("statistics"), "packages": package_versions(), "machine": machine()}
+    parts = (f"statistics/{part}" for part in ("crossed", "intervals", "power", "significance"))
+    about = {"code": code_address("statistics", *parts), "packages": package_versions(), "machine": machine()}
     content = {**about, "figures": figures, "tables": found}
     path = ROOT / "docs" / "records" / "bench_statistics.json"
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
