@@ -1,1 +1,1 @@
-"""Evaluation: predictions on every subset of modalities, metrics, statistics and cost; nothing here trains."""
+"""Evaluation: predictions on every subset of modalities, metrics and cost; nothing here trains."""

@@ -87,7 +87,7 @@ def contrasts(
                 "subset": "complete" if contrast.over == "complete" else "mean over subsets",
                 "metric": "accuracy" if task.name == "multiclass" else "negative squared error",
                 "seeds": len(compared.table),
-                "estimand": "new rows",
+                "estimand": "new rows" if study.mask_seed is None else "new rows, this mask",
                 **{field: getattr(difference, field) for field in ("estimate", "low", "high", "verdict", "detectable")},
                 **_tested(study, compared, difference),
                 **_power(study, compared, difference),

@@ -64,6 +64,12 @@ def test_with_20_seeds_a_contrast_has_the_p_of_its_interval(small_study, source)
     assert (found.p, found.low) == pytest.approx((expected.p, expected.low))
     assert found.p_holm == found.p
     assert found.seen > found.detectable
+    assert found.estimand == "new rows"
+
+
+def test_seeds_that_share_a_mask_say_so(small_study, source) -> None:
+    found = table(small_study(mask_seed=3), source, 5, student=0.7, product=0.6).iloc[0]
+    assert found.estimand == "new rows, this mask"
 
 
 def test_the_config_chooses_the_test(small_study, source) -> None:
