@@ -31,6 +31,9 @@ CALIBRATION_BINS = 15
 CALIBRATION_MINIMUM_ROWS = 500
 """ECE on fewer rows is dominated by its own bias, so it is not printed (protocol 9)."""
 
+LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
+"""Metrics that fall as a model gets better."""
+
 
 def ranking_score(probabilities: Tensor, truth: Tensor) -> dict[str, float]:
     """Return the area under the ROC curve, the mean over columns, as `auroc`; nothing where no column has one.
@@ -78,6 +81,13 @@ class Task:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return [B, C]: class probabilities, label probabilities, or the predicted values."""
+        raise NotImplementedError
+
+    def prior(self, label: Tensor) -> Tensor:
+        """Return [C], the logits of the constant answer that training labels suggest: what a model without inputs says.
+
+        Class shares, label shares or the mean value.
+        """
         raise NotImplementedError
 
     def score(self, logits: Tensor, label: Tensor) -> float:
@@ -130,6 +140,10 @@ class Multiclass(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=-1)
 
+    def prior(self, label: Tensor) -> Tensor:
+        share = label.bincount(minlength=self.outputs) / len(label)
+        return share.clamp_min(torch.finfo(share.dtype).tiny).log()
+
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(multiclass_accuracy(logits, label, num_classes=self.outputs, average="micro"))
 
@@ -174,6 +188,9 @@ class Multilabel(Task):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
+
+    def prior(self, label: Tensor) -> Tensor:
+        return label.float().mean(dim=0).logit(eps=1e-6)
 
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(multilabel_f1_score(logits.sigmoid(), label.long(), num_labels=self.outputs))
@@ -222,6 +239,9 @@ class Regression(Task):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits
+
+    def prior(self, label: Tensor) -> Tensor:
+        return label.float().mean(dim=0)
 
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(r2_score(logits, label.to(logits.dtype)))

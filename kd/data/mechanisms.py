@@ -60,7 +60,7 @@ def mcar(
             f"{source.name}: mcar: a mean rate of {asked.mean():.4g} cannot leave one of {len(asked)} modalities in "
             f"every row; at most {1 - 1 / len(asked):.4g} is possible, or allow_empty: true"
         )
-    keep[train] = _draw_conditioned(streams, _unconditioned_stay(asked), seen)
+    keep[train] = _draw_conditioned(streams, unconditioned_stay(asked), seen)
     return keep
 
 
@@ -119,7 +119,7 @@ def uniform(streams: Mapping[str, torch.Generator], rows: int) -> Tensor:
     return torch.stack([torch.rand(rows, generator=s, dtype=torch.float64) for s in streams.values()], dim=1)
 
 
-def _unconditioned_stay(rates: Tensor) -> Tensor:
+def unconditioned_stay(rates: Tensor) -> Tensor:
     """Return 1 - q, float64 [M], whose law conditioned on not hiding everything has the marginal `rates`.
 
     P = prod(r + P (1 - r)) has the root 1 and, below the bound, one more in [0, 1): found by bisection, since

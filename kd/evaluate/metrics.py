@@ -50,7 +50,7 @@ def count_subsets(tested: int, modalities: int) -> str:
 
 
 def summarise(test: pd.DataFrame, validation: pd.DataFrame, modalities: Sequence[str], metric: str) -> pd.DataFrame:
-    """Return complete, mean over all tested subsets and worst subset per node and stage, with 95% t intervals over seeds.
+    """Return complete, mean over all subsets and worst subset per node and stage, with 95% t intervals over seeds.
 
     The worst subset is the one that is worst on validation, measured on test (protocol 8). A node that cannot answer
     every subset has only the complete row.
