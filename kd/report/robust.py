@@ -85,9 +85,10 @@ def _by_pattern(node: str, stage: str, patterns: pd.DataFrame, subsets: pd.DataF
 
 
 def pattern_means(own: pd.DataFrame, subsets: pd.DataFrame, metric: str) -> tuple[float, int, str, str] | None:
-    """Return how many tested subsets training never showed a node, of how many, and its mean on the others and on those.
+    """Return how many tested subsets training never showed a node, of how many, its mean on the others and on those.
 
-    Which they are may differ from seed to seed, as the masks do; counts are means over seeds. None where nothing is known.
+    Which they are may differ from seed to seed, as the masks do; counts are means over seeds. None where nothing is
+    known.
     """
     scored = own.merge(subsets[subsets["metric"] == metric], on=["node", "seed", "subset"])
     if not len(scored):

@@ -239,10 +239,7 @@ def results_digest(frames: Mapping[str, pd.DataFrame]) -> str:
         if name not in frames:
             continue
         frame = frames[name]
-        rows = (
-            sorted(frame.map(lambda v: v.hex() if isinstance(v, float) else str(v)).agg("|".join, axis=1))
-            if len(frame)
-            else []
-        )
+        text = frame.map(lambda v: v.hex() if isinstance(v, float) else str(v))
+        rows = sorted("|".join(row) for row in text.itertuples(index=False, name=None))
         found.append([name, rows])
     return digest(found)

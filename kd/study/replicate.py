@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from safetensors.torch import load_file
 
-from kd.config import Compression, Study
+from kd.config import Baseline, Compression, Node, Study
 from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
@@ -143,7 +143,8 @@ def run_replicate(
 def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return which patterns the training rows of each node and baseline showed it."""
     found = {}
-    for name, node in {**{name: study.nodes[name] for name in trained}, **study.baselines}.items():
+    fitted: dict[str, Node | Baseline] = {**{name: study.nodes[name] for name in trained}, **study.baselines}
+    for name, node in fitted.items():
         sees = [modality for modality in setting.source.modalities if modality in node.sees]
         columns = [setting.source.modalities.index(modality) for modality in sees]
         found[name] = training_patterns(setting.available[training_rows(node, setting)][:, columns], sees)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kd.config import Study
+from kd.config import Baseline, Node, Study
 from kd.data.source import Source
 from kd.errors import DataError
 from kd.evaluate.equity import evenness
@@ -272,21 +272,8 @@ def pattern_rows(study: Study, modalities: Sequence[str], replicates: Sequence[R
     weights were given have no rows: nothing is known of their training.
     """
     every, found = all_subsets(modalities), []
-    fitted = {**study.nodes, **study.baselines}
     for seed in dict.fromkeys(r.seed for r in replicates):
-        own = [r for r in replicates if r.seed == seed]
-        shown: dict[str, list[bool | None]] = {}
-        for name, node in fitted.items():
-            if not all(name in r.patterns for r in own):
-                continue
-            sees = [modality for modality in modalities if modality in node.sees]
-            drop = getattr(node, "drop", 0.0) > 0
-            shown[name] = [
-                all(was_shown(subset, r.patterns[name], sees, drop=drop) for r in own)
-                if set(subset.split(SEPARATOR)) & set(sees)
-                else None
-                for subset in every
-            ]
+        shown = _shown(study, every, [r for r in replicates if r.seed == seed])
         for name, ensemble in study.ensembles.items():
             if all(member in shown for member in ensemble.members):
                 shown[name] = [_together(parts) for parts in zip(*(shown[m] for m in ensemble.members), strict=True)]
@@ -297,6 +284,23 @@ def pattern_rows(study: Study, modalities: Sequence[str], replicates: Sequence[R
                 if flag is not None
             ]
     return pd.DataFrame(found, columns=["node", "seed", "subset", "shown"])
+
+
+def _shown(study: Study, every: Sequence[str], folds: Sequence[Replicate]) -> dict[str, list[bool | None]]:
+    """Return node or baseline -> whether training showed it each subset; None for one of which it sees nothing."""
+    fitted: dict[str, Node | Baseline] = {**study.nodes, **study.baselines}
+    found: dict[str, list[bool | None]] = {}
+    for name, node in fitted.items():
+        if not all(name in fold.patterns for fold in folds):
+            continue
+        drop = isinstance(node, Node) and node.drop > 0
+        found[name] = [
+            all(was_shown(subset, fold.patterns[name], node.sees, drop=drop) for fold in folds)
+            if set(subset.split(SEPARATOR)) & set(node.sees)
+            else None
+            for subset in every
+        ]
+    return found
 
 
 def _together(parts: Sequence[bool | None]) -> bool | None:

@@ -1,4 +1,4 @@
-"""Rate curves: the mixture over subsets against masks that were really drawn, and weighted metrics against repetition."""
+"""Rate curves: the mixture over subsets against masks that were drawn, weighted metrics against repeated answers."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from kd.data import load_source
+from kd.data.source import Source
 from kd.distill.view import subsets
 from kd.evaluate.predictions import SEPARATOR, all_subsets
 from kd.evaluate.shapley import EMPTY, MASKED, RETRAINED, crossed_interval, exact_weights, fold_interval, shapley
@@ -62,24 +63,26 @@ def test_sampled_orderings_are_near_the_exact_values_by_their_stated_error() -> 
     assert len(sampled) < 512
 
 
+def correctness_of_the_bayes_rule(source: Source, inputs: dict[str, torch.Tensor], label: torch.Tensor) -> np.ndarray:
+    """Return [8, N], 0 or 1: first of a constant answer, then of the Bayes rule on every subset."""
+    found = [label == 0]
+    for chosen in subsets(source.modalities):
+        posterior = source.ceiling.posterior({name: inputs[name] for name in chosen})
+        found.append(posterior.argmax(dim=1) == label)
+    return torch.stack(found).double().numpy()
+
+
 def test_values_of_the_bayes_rule_cover_its_true_values() -> None:
     covered = []
     for seed in range(8):
         source = load_source("synthetic", rows=400, classes=3, seed=seed)
-        names, world = source.modalities, source.ceiling
-        coalitions = [EMPTY, *all_subsets(names)]
-
-        def worth(inputs: dict[str, torch.Tensor], label: torch.Tensor) -> np.ndarray:
-            found = [(label == 0).numpy()]  # the constant answer
-            for chosen in subsets(names):
-                answer = world.posterior({name: inputs[name] for name in chosen}).argmax(dim=1)
-                found.append((answer == label).numpy())
-            return np.stack(found).astype(float)
-
-        random = torch.Generator().manual_seed(1000 + seed)
+        coalitions = [EMPTY, *all_subsets(source.modalities)]
         label = torch.arange(120_000) % 3
-        truth = shapley(worth(world.sample(label, random), label), coalitions, names).values
-        found = shapley(worth(source.inputs, source.label), coalitions, names)
+        drawn = source.ceiling.sample(label, torch.Generator().manual_seed(1000 + seed))
+        worth = correctness_of_the_bayes_rule(source, drawn, label)
+        truth = shapley(worth, coalitions, source.modalities).values
+        worth = correctness_of_the_bayes_rule(source, source.inputs, source.label)
+        found = shapley(worth, coalitions, source.modalities)
         ends = [crossed_interval(rows[None])[1:] for rows in found.rows]
         covered += [low < true < high for (low, high), true in zip(ends, truth, strict=True)]
     # Of 24 intervals at 95%, fewer than 20 would cover once in two hundred such tests.
