@@ -29,7 +29,7 @@ COLUMNS = {
     ),
     "cost": ("node", "steps", "parameters"),
     "robustness": ("node", "stage", "seed", "metric", "quantity", "rate", "value"),
-    "shapley": ("node", "stage", "metric", "modality", "value", "low", "high", "evenness", "game"),
+    "shapley": ("node", "stage", "metric", "modality", "value", "low", "high", "sampling_error", "evenness", "game"),
     "patterns": ("node", "seed", "subset", "shown"),
 }
 

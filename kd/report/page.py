@@ -172,7 +172,7 @@ def _robust_parts(robust: Mapping[str, Any]) -> list[str]:
         f"## How robust: {robust['metric']}",
         "\n".join(f"- {words.rich(sentence)}" for sentence in sentences),
         tables.markdown(robust["table"]),
-        f"Shapley values, {robust['game']}, with 95% intervals:",
+        f"Shapley values, {robust['game']}, with 95% intervals. {robust['orderings']}".strip(),
         tables.markdown(robust["shapley"]),
     ]
 

@@ -14,38 +14,45 @@ import pandas as pd
 from kd.evaluate.statistics import mean_interval
 from kd.report import tables
 from kd.report.evidence import Evidence
+from kd.report.opening import versatile
 from kd.report.tables import LOWER_IS_BETTER, NOTHING, interval, metric_name, number
 from kd.report.words import unit
 
 KEPT = "margin kept at {:.0%} missing"
+ORDERINGS = "Fixed random orderings of the modalities stand for all; what that errs is in the intervals."
 NEEDED = 8
 """Baselines that a line of effective robustness goes through, at least (protocol 9)."""
 
 
 def robust_content(evidence: Evidence) -> dict[str, Any]:
-    """Return what the section on robustness shows; no table where an older run recorded nothing of it."""
+    """Return what the section on robustness shows; no table where an older run recorded nothing of it.
+
+    It shows the nodes that answer every subset: of the others the rate alone decides what they keep.
+    """
     if not len(evidence.robustness):
         return {"table": None}
     known = list(dict.fromkeys(evidence.robustness["metric"]))
     metric = evidence.metric if evidence.metric in known else known[0]
-    frame = evidence.robustness[evidence.robustness["metric"] == metric]
-    games = evidence.shapley[evidence.shapley["metric"] == metric]
+    whole = versatile(evidence.subsets) or list(evidence.robustness["node"])
+    frame = evidence.robustness[(evidence.robustness["metric"] == metric) & evidence.robustness["node"].isin(whole)]
+    games = evidence.shapley[(evidence.shapley["metric"] == metric) & evidence.shapley["node"].isin(whole)]
     return {
         "key": metric,
         "metric": metric_name(metric),
         "table": robust_table(frame, games, evidence.patterns, evidence.subsets, metric),
-        "shapley": shapley_table(games, metric),
+        "shapley": shapley_table(games, tables.modalities(evidence.subsets["subset"]), metric),
         "game": ", ".join(dict.fromkeys(games["game"])),
         "words": robust_sentences(frame, games, evidence.kinds, metric),
         "unseen": unseen_sentences(evidence.patterns, evidence.subsets, evidence.kinds, metric),
         "line": line_note(evidence),
+        "orderings": ORDERINGS if (games["sampling_error"] > 0).any() else "",
     }
 
 
 def robust_table(
     frame: pd.DataFrame, games: pd.DataFrame, patterns: pd.DataFrame, subsets: pd.DataFrame, metric: str
 ) -> pd.DataFrame:
-    """Return area, margins kept, evenness and the scores on patterns shown and never shown, per node and stage, as text.
+    """Return area, margins kept, evenness and scores on patterns shown and never shown, per node and stage, as text.
 
     Args:
         frame: a run's `robustness`, of one metric.
@@ -102,9 +109,14 @@ def pattern_means(own: pd.DataFrame, subsets: pd.DataFrame, metric: str) -> tupl
     return round(float(never), 1), scored["subset"].nunique(), shown, unseen
 
 
-def shapley_table(games: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the Shapley value of every modality with its interval, a row per node and stage, as text."""
-    names = list(dict.fromkeys(games["modality"]))
+def shapley_table(games: pd.DataFrame, names: list[str], metric: str) -> pd.DataFrame:
+    """Return the Shapley value of every modality with its interval, a row per node and stage, as text.
+
+    Args:
+        games: a run's `shapley`, of one metric.
+        names: of the modalities, in the source's order.
+        metric: in whose unit values stand.
+    """
     sizes = games.groupby(["node", "stage"])["modality"].transform("nunique")
     rows = []
     for (node, stage), group in games[sizes > 1].groupby(["node", "stage"], sort=False):
@@ -178,9 +190,7 @@ def line_note(evidence: Evidence) -> str:
             "Effective robustness is the distance, in logits of accuracy at 50% missing, from the line through the "
             "baselines."
         )
-    counted = evidence.subsets.groupby("node")["subset"].nunique()
-    whole = counted[counted == evidence.subsets["subset"].nunique()].index
-    count = sum(evidence.kinds.get(node) not in ("student", None) for node in whole)
+    count = sum(evidence.kinds.get(node) not in ("student", None) for node in versatile(evidence.subsets))
     return (
         f"Effective robustness is not reported: {count} baseline{'s' * (count != 1)} answer every subset, and a line "
         f"needs {NEEDED}."

@@ -32,8 +32,7 @@ def rate_chart(frame: pd.DataFrame, nodes: Sequence[str], metric: str) -> str:
     }
     chance = float(chosen[chosen["quantity"] == "chance"]["value"].mean())
     points[PRIOR] = [(rate, chance, chance, chance) for rate in sorted(set(chosen["rate"].dropna()))]
-    title = f"{metric_name(metric)} by missing rate"
-    return axis_chart(points, list(points), "missing rate", title, scale(metric), "rates")
+    return axis_chart(points, list(points), "missing rate", metric_name(metric), scale(metric), "rates")
 
 
 def _rates(own: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:

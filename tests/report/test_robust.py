@@ -42,7 +42,7 @@ def test_the_words_say_what_is_kept_and_what_is_drawn_on(content) -> None:
 
 def test_page_and_markdown_show_curve_bars_and_the_same_table(reported, content) -> None:
     page, text = (reported / "report.html").read_text(), (reported / "report.md").read_text()
-    assert "accuracy by missing rate along missing rate" in page
+    assert "accuracy along missing rate" in page
     assert "Shapley value of each modality for student" in page
     assert tables.markdown(content["table"]) in text
     assert tables.markdown(content["shapley"]) in text

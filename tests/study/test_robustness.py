@@ -20,7 +20,8 @@ from kd.study.answers import Answers
 from kd.study.cost import needed
 from kd.study.evidence import REPRODUCED, pool_folds, results_digest
 from kd.study.replicate import Replicate
-from kd.study.robustness import Ground, Scored, robustness_tables
+from kd.study.robustness import robustness_tables
+from kd.study.scored import Ground, Scored
 from kd.tasks import make_task
 
 NODE = {"steps": 40, "validate_every": 10, "model": {"width": 8, "encoder": {"name": "mlp", "hidden": [8]}}}
