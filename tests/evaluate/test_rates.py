@@ -60,6 +60,7 @@ def test_the_mixture_scores_what_masks_drawn_at_this_rate_score(rate: float, gap
     every = all_subsets(["a", "b", "c"])
     present = patterns(every, ["a", "b", "c"])
     worth = np.random.default_rng(0).random(8)  # of every pattern, the empty one first
+    worth[0] = 100  # which never happens
     code = 2 ** np.arange(3)
     drawn = worth[keep.numpy() @ code]
     shown = present[:, None, :] & observed.numpy()[None]
