@@ -11,14 +11,17 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassAUROC,
     MulticlassCalibrationError,
     MulticlassF1Score,
     MultilabelAccuracy,
-    MultilabelAUROC,
     MultilabelF1Score,
 )
-from torchmetrics.functional.classification import multiclass_accuracy, multilabel_f1_score
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_accuracy,
+    multilabel_auroc,
+    multilabel_f1_score,
+)
 from torchmetrics.functional.regression import r2_score
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
@@ -27,6 +30,28 @@ from kd.errors import ConfigError
 CALIBRATION_BINS = 15
 CALIBRATION_MINIMUM_ROWS = 500
 """ECE on fewer rows is dominated by its own bias, so it is not printed (protocol 9)."""
+
+LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
+"""Metrics that fall as a model gets better."""
+
+
+def ranking_score(probabilities: Tensor, truth: Tensor) -> dict[str, float]:
+    """Return the area under the ROC curve, the mean over columns, as `auroc`; nothing where no column has one.
+
+    A column whose rows are all alike has no curve: it takes no part in the mean, where torchmetrics would count it as 0
+    or leave it out depending on which value is missing.
+
+    Args:
+        probabilities: [N, C].
+        truth: bool [N, C]; of classes, one against the rest.
+    """
+    ranked = truth.any(dim=0) & ~truth.all(dim=0)
+    count = int(ranked.sum())
+    if count == 0:
+        return {}
+    # A second column keeps torchmetrics' shape where one is left.
+    columns = ranked.nonzero()[:, 0] if count > 1 else ranked.nonzero()[:, 0].repeat(2)
+    return {"auroc": float(multilabel_auroc(probabilities[:, columns], truth[:, columns].long(), len(columns)))}
 
 
 class Task:
@@ -58,6 +83,13 @@ class Task:
         """Return [B, C]: class probabilities, label probabilities, or the predicted values."""
         raise NotImplementedError
 
+    def prior(self, label: Tensor) -> Tensor:
+        """Return [C], the logits of the constant answer that training labels suggest: what a model without inputs says.
+
+        Class shares, label shares or the mean value.
+        """
+        raise NotImplementedError
+
     def score(self, logits: Tensor, label: Tensor) -> float:
         """Return the primary metric alone, the one that validation maximises."""
         raise NotImplementedError
@@ -75,7 +107,11 @@ class Task:
         collection.reset()
         collection.update(self.probabilities(logits), label)
         values = {name: float(value) for name, value in collection.compute().items()}
-        return values | self._proper_scores(logits, label)
+        return values | self._further(logits, label)
+
+    def row_scores(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Return metric -> [N] for the metrics that are means over rows; the mean of each is that of `metrics`."""
+        raise NotImplementedError
 
     def _weight(self, device: torch.device) -> Tensor | None:
         return None if self.class_weight is None else self.class_weight.to(device)
@@ -86,8 +122,9 @@ class Task:
     def _metrics(self, rows: int) -> MetricCollection:
         raise NotImplementedError
 
-    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
-        raise NotImplementedError
+    def _further(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        """Return the metrics that no collection of torchmetrics gives."""
+        return {}
 
 
 class Multiclass(Task):
@@ -103,6 +140,10 @@ class Multiclass(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=-1)
 
+    def prior(self, label: Tensor) -> Tensor:
+        share = label.bincount(minlength=self.outputs) / len(label)
+        return share.clamp_min(torch.finfo(share.dtype).tiny).log()
+
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(multiclass_accuracy(logits, label, num_classes=self.outputs, average="micro"))
 
@@ -116,16 +157,22 @@ class Multiclass(Task):
         found: dict[str, Metric | MetricCollection] = {
             "accuracy": MulticlassAccuracy(num_classes=classes, average="micro"),
             "macro_f1": MulticlassF1Score(num_classes=classes, average="macro"),
-            "auroc": MulticlassAUROC(num_classes=classes),
         }
         if rows >= CALIBRATION_MINIMUM_ROWS:
             found["ece"] = MulticlassCalibrationError(num_classes=classes, n_bins=CALIBRATION_BINS)
         return MetricCollection(found)
 
-    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+    def row_scores(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
         one_hot = F.one_hot(label, self.outputs)
-        brier = (logits.softmax(dim=-1) - one_hot).square().sum(dim=-1).mean()
-        return {"nll": float(F.cross_entropy(logits, label)), "brier": float(brier)}
+        return {
+            "accuracy": (logits.argmax(dim=-1) == label).float(),
+            "nll": F.cross_entropy(logits, label, reduction="none"),
+            "brier": (logits.softmax(dim=-1) - one_hot).square().sum(dim=-1),
+        }
+
+    def _further(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        proper = {name: float(self.row_scores(logits, label)[name].mean()) for name in ("nll", "brier")}
+        return ranking_score(self.probabilities(logits), F.one_hot(label, self.outputs).bool()) | proper
 
 
 class Multilabel(Task):
@@ -142,6 +189,9 @@ class Multilabel(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
 
+    def prior(self, label: Tensor) -> Tensor:
+        return label.float().mean(dim=0).logit(eps=1e-6)
+
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(multilabel_f1_score(logits.sigmoid(), label.long(), num_labels=self.outputs))
 
@@ -154,16 +204,27 @@ class Multilabel(Task):
             {
                 "accuracy": MultilabelAccuracy(num_labels=labels),
                 "macro_f1": MultilabelF1Score(num_labels=labels),
-                "auroc": MultilabelAUROC(num_labels=labels),
             }
         )
 
-    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
-        target = label.to(logits.dtype)
+    def row_scores(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        target, found = label.to(logits.dtype), logits.sigmoid()
         return {
-            "nll": float(F.binary_cross_entropy_with_logits(logits, target)),
-            "brier": float((logits.sigmoid() - target).square().mean()),
+            "accuracy": ((found > 0.5) == (target > 0.5)).float().mean(dim=-1),
+            "nll": F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=-1),
+            "brier": (found - target).square().mean(dim=-1),
         }
+
+    def _further(self, logits: Tensor, label: Tensor) -> dict[str, float]:
+        proper = {name: float(self.row_scores(logits, label)[name].mean()) for name in ("nll", "brier")}
+        found = self.probabilities(logits)
+        if len(label) >= CALIBRATION_MINIMUM_ROWS:
+            each = [
+                binary_calibration_error(p, y, CALIBRATION_BINS)
+                for p, y in zip(found.T.contiguous(), label.T, strict=True)
+            ]
+            proper["ece"] = float(torch.stack(each).mean())
+        return ranking_score(found, label.bool()) | proper
 
 
 class Regression(Task):
@@ -179,14 +240,18 @@ class Regression(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits
 
+    def prior(self, label: Tensor) -> Tensor:
+        return label.float().mean(dim=0)
+
     def score(self, logits: Tensor, label: Tensor) -> float:
         return float(r2_score(logits, label.to(logits.dtype)))
 
     def _metrics(self, rows: int) -> MetricCollection:
         return MetricCollection({"r2": R2Score(), "mse": MeanSquaredError(), "mae": MeanAbsoluteError()})
 
-    def _proper_scores(self, logits: Tensor, label: Tensor) -> dict[str, float]:
-        return {}
+    def row_scores(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        error = logits - label.to(logits.dtype)
+        return {"mse": error.square().mean(dim=-1), "mae": error.abs().mean(dim=-1)}
 
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (Multiclass, Multilabel, Regression)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics
+from sklearn.calibration import calibration_curve
 
 from kd.errors import ConfigError
 from kd.tasks import CALIBRATION_MINIMUM_ROWS, make_task
@@ -39,12 +42,69 @@ def test_calibration_error_is_not_printed_for_few_rows() -> None:
     assert "ece" not in task.metrics(logits[:few], label[:few])
 
 
-def test_multilabel_scores_agree_with_scikit_learn() -> None:
+def expected_calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
+    """Return the ECE over 15 bins of equal width, its curve from scikit-learn."""
+    share, mean = calibration_curve(right, confidence, n_bins=15)
+    rows = np.histogram(confidence, bins=np.linspace(0, 1, 16))[0]
+    return float(np.abs(share - mean) @ rows[rows > 0] / len(right))
+
+
+def test_calibration_error_agrees_with_scikit_learns_curve() -> None:
+    logits, label = logits_and_label()
+    confidence, answer = logits.softmax(-1).max(dim=-1)
+    right = (answer == label).numpy()
+    found = make_task("multiclass", 4).metrics(logits, label)["ece"]
+    assert found == pytest.approx(expected_calibration_error(right, confidence.double().numpy()), abs=1e-6)
+
+
+def multilabel_logits_and_label(rows: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    label = (torch.rand(300, 3, generator=generator) > 0.5).float()
-    logits = torch.randn(300, 3, generator=generator) + label
+    label = (torch.rand(rows, 3, generator=generator) > 0.5).float()
+    return torch.randn(rows, 3, generator=generator) + label, label
+
+
+def test_a_class_without_test_rows_takes_no_part_in_auroc() -> None:
+    logits, label = logits_and_label(classes=3)
+    wider = torch.cat([logits, torch.randn(600, 1, generator=torch.Generator().manual_seed(1))], dim=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = make_task("multiclass", 4).metrics(wider, label)["auroc"]
+    p, y = wider.softmax(-1).double().numpy(), label.numpy()
+    assert found == pytest.approx(np.mean([metrics.roc_auc_score(y == k, p[:, k]) for k in range(3)]), abs=1e-6)
+
+
+def test_a_label_that_every_row_has_or_lacks_takes_no_part_in_auroc() -> None:
+    logits, label = multilabel_logits_and_label()
+    label[:, 1], label[:, 2] = 0, 1
+    found = make_task("multilabel", 3).metrics(logits, label)["auroc"]
+    assert found == pytest.approx(metrics.roc_auc_score(label[:, 0], logits[:, 0]), abs=1e-6)
+
+
+def test_rows_of_one_class_have_no_auroc() -> None:
+    logits, label = logits_and_label()
+    assert "auroc" not in make_task("multiclass", 4).metrics(logits, torch.zeros_like(label))
+
+
+@pytest.mark.parametrize("name", ["multiclass", "multilabel", "regression"])
+def test_scores_per_row_average_to_the_metrics(name: str) -> None:
+    logits, label = logits_and_label() if name == "multiclass" else multilabel_logits_and_label()
+    task = make_task(name, logits.shape[1])
+    found, rows = task.metrics(logits, label), task.row_scores(logits, label)
+    assert len(rows) >= 2
+    for metric, values in rows.items():
+        assert float(values.mean()) == pytest.approx(found[metric], abs=1e-6)
+
+
+def test_multilabel_scores_agree_with_scikit_learn() -> None:
+    logits, label = multilabel_logits_and_label()
     found = make_task("multilabel", 3).metrics(logits, label)
     p, y = logits.sigmoid().double().numpy(), label.numpy()
+    brier = np.mean([metrics.brier_score_loss(y[:, k], p[:, k]) for k in range(3)])
+    assert found["brier"] == pytest.approx(brier, abs=1e-6)
+    assert found["auroc"] == pytest.approx(metrics.roc_auc_score(y, p), abs=1e-6)
+    ece = np.mean([expected_calibration_error(y[:, k], p[:, k]) for k in range(3)])
+    assert found["ece"] == pytest.approx(ece, abs=1e-6)
+    assert "ece" not in make_task("multilabel", 3).metrics(logits[:499], label[:499])
     assert found["nll"] == pytest.approx(np.mean([metrics.log_loss(y[:, k], p[:, k]) for k in range(3)]), abs=1e-6)
     assert found["macro_f1"] == pytest.approx(metrics.f1_score(y, p > 0.5, average="macro"), abs=1e-6)
 

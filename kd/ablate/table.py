@@ -40,7 +40,7 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         started: when, by `time.perf_counter`.
     """
     records = {variant: load_record(folder) for variant, folder in folders.items()}
-    frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
+    frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()} | _areas(plan, folders)
     cells = _cells(plan, failed)
     record = _record(plan, records, failed)
     record.metrics |= {"cells": len(cells), "results": ""}
@@ -113,12 +113,22 @@ def flat(value: Any) -> Any:
 def _gathered(plan: Plan, folders: Mapping[int, Path], table: str) -> pd.DataFrame:
     found = []
     for variant, folder in sorted(folders.items()):
+        if not (folder / f"{table}.parquet").exists():
+            continue  # data of one modality have no rate curve
         frame = pd.read_parquet(folder / f"{table}.parquet")
         values = plan.grid.variants[variant].values
         for place, (axis, value) in enumerate({"variant": variant, **values}.items()):
             frame.insert(place, axis, pd.Series([flat(value)] * len(frame), index=frame.index))
         found.append(frame)
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _areas(plan: Plan, folders: Mapping[int, Path]) -> dict[str, pd.DataFrame]:
+    """Return the areas under the rate curves, as the table `areas`; of whole curves a large sweep would be heavy."""
+    curves = _gathered(plan, folders, "robustness")
+    if not len(curves):
+        return {}
+    return {"areas": curves[curves["quantity"] == "area"].drop(columns=["quantity", "rate"])}
 
 
 def _about(plan: Plan, folders: Mapping[int, Path], failed: Failures) -> dict[str, Any]:

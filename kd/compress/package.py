@@ -222,7 +222,7 @@ def network_cost(model: nn.Module) -> dict[str, int]:
 
 
 def every_pattern(modalities: list[str]) -> Tensor:
-    """Return bool [2^M - 1, M]: every availability but none at all.
+    """Return bool [S, M]: every availability but none at all; beyond 8 modalities a sample, as `subsets` gives it.
 
     >>> every_pattern(["fou", "zer"]).tolist()
     [[True, False], [False, True], [True, True]]

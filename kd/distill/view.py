@@ -1,4 +1,4 @@
-"""What a node sees of a batch: its modalities, the rows it may learn from, what is dropped, and all test subsets."""
+"""What a node sees of a batch: its modalities, the rows it may learn from, what is dropped, and the test subsets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,47 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from kd.seeding import generator
+
+ENUMERATED = 8
+"""Up to so many modalities every subset is tested; beyond, a fixed sample (protocol 8)."""
+SAMPLED_SUBSETS, LEAST_ORDERINGS = 255, 8
+"""Beyond, about as many subsets are tested as 8 modalities have, from at least so many random orderings."""
+
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return all 2^M - 1 non-empty subsets, by size, members in the order given.
+    """Return the non-empty subsets a network is judged on, by size, members in the order given.
+
+    Up to 8 modalities these are all 2^M - 1. Beyond, a fixed sample: every single modality, every subset that lacks
+    one, all of them, and the first k members of each of the `orderings` for the sizes k in between.
 
     >>> subsets(["a", "b"])
     [('a',), ('b',), ('a', 'b')]
+    >>> len(subsets("abcdefgh")), len(subsets("abcdefghijklmnop"))
+    (255, 246)
     """
-    return [chosen for size in range(1, len(modalities) + 1) for chosen in combinations(modalities, size)]
+    if len(modalities) <= ENUMERATED:
+        return [chosen for size in range(1, len(modalities) + 1) for chosen in combinations(modalities, size)]
+    whole = frozenset(modalities)
+    sample = {whole} | {frozenset({name}) for name in whole} | {whole - {name} for name in whole}
+    sample |= {frozenset(order[:size]) for order in orderings(modalities) for size in range(1, len(whole))}
+    places = sorted([i for i, name in enumerate(modalities) if name in chosen] for chosen in sample)
+    return [tuple(modalities[i] for i in chosen) for chosen in sorted(places, key=len)]
+
+
+def orderings(modalities: Sequence[str]) -> list[list[str]]:
+    """Return fixed random orderings of more than 8 modalities, the same however these are ordered.
+
+    What opens an ordering is among `subsets`, so together they give Shapley values by permutation sampling.
+    """
+    count = len(modalities)
+    needed = max(LEAST_ORDERINGS, (SAMPLED_SUBSETS - 2 * count - 1) // (count - 3))
+    random, names = generator(0, "subsets", str(count)), sorted(modalities)
+    return [[names[place] for place in torch.randperm(count, generator=random)] for _ in range(needed)]
 
 
 def judged(modalities: Sequence[str], select: str) -> list[tuple[str, ...]]:
-    """Return the subsets a node's validation score is the mean over: all with select `subsets`, else everything.
+    """Return the subsets a node's validation score is the mean over: `subsets` if so selected, else everything.
 
     >>> judged(["a", "b"], "complete")
     [('a', 'b')]

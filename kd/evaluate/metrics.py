@@ -39,6 +39,16 @@ def subset_rows(
     return rows
 
 
+def count_subsets(tested: int, modalities: int) -> str:
+    """Say how many subsets a mean is over, and of how many where that is a sample.
+
+    >>> count_subsets(7, 3), count_subsets(252, 9)
+    ('7 subsets', '252 of 511 subsets, sampled')
+    """
+    every = 2**modalities - 1
+    return f"{tested} subsets" if tested == every else f"{tested} of {every} subsets, sampled"
+
+
 def summarise(test: pd.DataFrame, validation: pd.DataFrame, modalities: Sequence[str], metric: str) -> pd.DataFrame:
     """Return complete, mean over all subsets and worst subset per node and stage, with 95% t intervals over seeds.
 
@@ -60,7 +70,7 @@ def summarise(test: pd.DataFrame, validation: pd.DataFrame, modalities: Sequence
         if set(every) <= set(table.columns):
             chosen = validation[(validation.metric == metric) & (validation.node == node) & (validation.stage == stage)]
             worst = chosen.groupby("subset").value.mean()[every].idxmin()
-            rows["mean"] = (table[every].mean(axis=1), f"{len(every)} subsets")
+            rows["mean"] = (table[every].mean(axis=1), count_subsets(len(every), len(modalities)))
             rows["worst"] = (
                 table[worst],
                 f"{worst}, worst on validation; test minimum {table[every].mean().min():.4f}",

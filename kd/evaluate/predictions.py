@@ -24,7 +24,7 @@ CHUNK = 256
 
 
 def all_subsets(modalities: Sequence[str]) -> list[str]:
-    """Return the 2^M - 1 non-empty subsets by size, spelt in the order given.
+    """Return all subsets that are tested, by size, spelt in the order given: 2^M - 1, or a sample beyond 8 modalities.
 
     >>> all_subsets(["fou", "zer"])
     ['fou', 'zer', 'fou+zer']
@@ -32,15 +32,26 @@ def all_subsets(modalities: Sequence[str]) -> list[str]:
     return [SEPARATOR.join(chosen) for chosen in subsets(modalities)]
 
 
+def seen_subsets(modalities: Sequence[str], sees: Sequence[str]) -> list[str]:
+    """Return what is left of all tested subsets for a network that sees some of the modalities, by size.
+
+    >>> seen_subsets(["fou", "kar", "zer"], ["fou", "zer"])
+    ['fou', 'zer', 'fou+zer']
+    """
+    left = [tuple(name for name in chosen if name in sees) for chosen in subsets(modalities)]
+    return [SEPARATOR.join(chosen) for chosen in sorted(filter(None, dict.fromkeys(left)), key=len)]
+
+
 def predict(
     predictor: Callable[[Mapping[str, Any], Any], Any], source: Source, sees: Sequence[str], ids: Tensor
 ) -> Logits:
-    """Return logits for rows `ids` under every subset of the modalities in `sees`.
+    """Return logits for rows `ids` under every tested subset of the modalities in `sees`.
 
     A hidden modality is handed over as NaN (-1 where it holds whole numbers), so that reading it cannot go unnoticed.
     """
     return {
-        subset: _predict_subset(predictor, source, sees, ids, subset.split(SEPARATOR)) for subset in all_subsets(sees)
+        subset: _predict_subset(predictor, source, sees, ids, subset.split(SEPARATOR))
+        for subset in seen_subsets(source.modalities, sees)
     }
 
 

@@ -47,6 +47,7 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     metric = leading_metric(results, contrasts)
     axes, values = [axis for axis, _ in record.config["axes"]], scores(results, metric)
     summary = read_table(record, folder, "summary")
+    areas = read_table(record, folder, "areas") if "areas" in record.files else pd.DataFrame()
     parts = comparable(record, values, axes)
     provenance = read_document(record, folder, "provenance")
     origins = origins_of_variance(values, axes, provenance.get("config of the first variant", {}))
@@ -65,7 +66,7 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
             if own[axis].nunique() > 1 or len(parts) == 1
         ],
         "summaries": {
-            label: _summary(summary[summary["variant"].isin(set(own["variant"]))], axes, metric)
+            label: _summary(summary[summary["variant"].isin(set(own["variant"]))], axes, metric, areas)
             for label, own in parts.items()
         },
         "variance": variance_table(origins, metric),
@@ -188,16 +189,28 @@ def _answer(record: RunRecord, values: pd.DataFrame, axes: list[str], metric: st
     return sentences
 
 
-def _summary(frame: pd.DataFrame, axes: list[str], metric: str) -> pd.DataFrame:
+def _summary(frame: pd.DataFrame, axes: list[str], metric: str, areas: pd.DataFrame) -> pd.DataFrame:
     if not len(frame):
         return pd.DataFrame()
     parts = []
-    for _, group in frame.groupby("variant", sort=False):
+    for variant, group in frame.groupby("variant", sort=False):
         table = tables.summary_table(group, metric)
+        if len(areas):
+            own = areas[(areas["variant"] == variant) & (areas["metric"] == metric)]
+            table.insert(list(table.columns).index("seeds"), "area", _areas(table, own, metric))
         for place, axis in enumerate(axes):
             table.insert(place, axis, _shown(group[axis].iloc[0]))
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
+
+
+def _areas(table: pd.DataFrame, own: pd.DataFrame, metric: str) -> list[str]:
+    """Return the area under the rate curve for each row of a variant's summary, as text."""
+    groups = {key: group["value"].to_numpy(float) for key, group in own.groupby(["node", "stage"])}
+    pairs = zip(table["node"], table["stage"], strict=True)
+    return [
+        tables.interval(*mean_interval(groups[pair]), metric) if pair in groups else tables.NOTHING for pair in pairs
+    ]
 
 
 def _contrasts(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:

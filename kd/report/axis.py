@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kd.report.figures import BLUE, GREEN, INK, ORANGE, drawing, svg
+from kd.report.figures import BLUE, GREEN, INK, ORANGE, drawing, short, svg
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", INK)
 """Okabe and Ito's (2008)."""
@@ -43,14 +43,15 @@ def axis_chart(
     values = list(dict.fromkeys(point[0] for own in points.values() for point in own))
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     places = {value: value if numbers else place for place, value in enumerate(values)}
-    with drawing(name, 5.2, 3.1) as figure:
-        axes = figure.add_axes((0.1, 0.16, 0.58, 0.74))
+    height = max(3.1, 0.7 + 0.19 * len(points))  # many lines have a long legend
+    with drawing(name, 5.2, height) as figure:
+        axes = figure.add_axes((0.1, 0.5 / height, 0.58, 1 - 0.81 / height))
         for node, own in points.items():
             line = line_of(list(lines).index(node))
             ordered = sorted(own, key=lambda point: places[point[0]])  # type: ignore[arg-type,return-value]
             where = [places[point[0]] for point in ordered]
             mean, low, high = factor * np.array([point[1:] for point in ordered], dtype=float).T
-            axes.plot(where, mean, linewidth=1.5, markersize=3.5, label=node, **line)  # type: ignore[arg-type]
+            axes.plot(where, mean, linewidth=1.5, markersize=3.5, label=short(node, 22), **line)  # type: ignore[arg-type]
             axes.fill_between(where, low, high, color=line["color"], alpha=0.13, linewidth=0)  # type: ignore[arg-type]
         if not numbers:
             axes.set_xticks(range(len(values)), [str(value)[:18] for value in values])

@@ -27,6 +27,10 @@ COLUMNS = {
         *("node", "stage", "seed", "bytes", "macs", "parameters", "latency_ms_median", "latency_ms_p95"),
         *("latency_ratio", "threads", "parity_max", "seconds"),
     ),
+    "cost": ("node", "steps", "parameters"),
+    "robustness": ("node", "stage", "seed", "metric", "quantity", "rate", "value"),
+    "shapley": ("node", "stage", "metric", "modality", "value", "low", "high", "sampling_error", "evenness", "game"),
+    "patterns": ("node", "seed", "subset", "shown"),
 }
 
 
@@ -43,6 +47,10 @@ class Evidence:
         stages: cost of each compression stage; no rows where nothing was compressed.
         graph: `nodes` and `edges` by name.
         provenance: nested; where the numbers came from.
+        cost: optimiser steps and parameters per node; like the next three without rows in a record that lacks it.
+        robustness: rate curves, areas and margins kept, per node, stage, seed and metric.
+        shapley: what each modality contributes, per node, stage and metric.
+        patterns: whether training showed a node a subset of modalities, per seed.
     """
 
     record: RunRecord
@@ -53,6 +61,10 @@ class Evidence:
     stages: pd.DataFrame
     graph: dict[str, Any]
     provenance: dict[str, Any]
+    cost: pd.DataFrame
+    robustness: pd.DataFrame
+    shapley: pd.DataFrame
+    patterns: pd.DataFrame
 
     @property
     def metric(self) -> str:
@@ -80,9 +92,7 @@ def load_evidence(folder: Path) -> Evidence:
         RecordError: the record, a file it must name, or a column of that file is missing or damaged.
     """
     record = load_record(folder)
-    stages = (
-        read_table(record, folder, "stages") if "stages" in record.files else pd.DataFrame(columns=COLUMNS["stages"])
-    )
+    stages = _optional(record, folder, "stages")
     graph = read_document(record, folder, "graph")
     return Evidence(
         record=record,
@@ -93,7 +103,16 @@ def load_evidence(folder: Path) -> Evidence:
         stages=_arranged(stages, graph, stages),
         graph=graph,
         provenance=read_document(record, folder, "provenance"),
+        cost=_optional(record, folder, "cost"),
+        robustness=_arranged(_optional(record, folder, "robustness"), graph, stages),
+        shapley=_arranged(_optional(record, folder, "shapley"), graph, stages),
+        patterns=_arranged(_optional(record, folder, "patterns"), graph, stages),
     )
+
+
+def _optional(record: RunRecord, folder: Path, name: str) -> pd.DataFrame:
+    """Read a table that not every run has: without rows where it has none."""
+    return read_table(record, folder, name) if name in record.files else pd.DataFrame(columns=list(COLUMNS[name]))
 
 
 def _arranged(frame: pd.DataFrame, graph: dict[str, Any], stages: pd.DataFrame) -> pd.DataFrame:

@@ -75,7 +75,12 @@ def _escape(text: str) -> str:
     return text
 
 
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
+    """Return a label cut to a length.
+
+    >>> short("a long name", 7)
+    'a long…'
+    """
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -88,7 +93,7 @@ def subset_heat_map(frame: pd.DataFrame, metric: str) -> str:
     columns = subset_order(table["subset"])
     rows = [(node, stage) for node, stage in table[["node", "stage"]].drop_duplicates().itertuples(index=False)]
     names = modalities(columns)
-    labels = [_short(f"{node} {'' if stage == 'float' else stage}".strip(), 26) for node, stage in rows]
+    labels = [short(f"{node} {'' if stage == 'float' else stage}".strip(), 26) for node, stage in rows]
     left = 0.085 * max([len(text) for text in [*labels, *names]], default=1) + 0.25
     cell = max(CELL, min(WIDE_CELL, (PAGE - left - 0.1) / max(1, len(columns))))
     width, height = left + cell * len(columns) + 0.1, 0.24 * len(names) + 0.31 * len(rows) + 0.3
@@ -181,7 +186,7 @@ def stage_charts(stages: pd.DataFrame, subsets: pd.DataFrame, metric: str) -> li
     pairs = [
         (node, stage) for node, group in stages.groupby("node", sort=False) for stage in stage_order(group["stage"])
     ]
-    labels = [_short(f"{node} {stage}", 22) for node, stage in pairs]
+    labels = [short(f"{node} {stage}", 22) for node, stage in pairs]
     middle = stages.groupby(["node", "stage"])[["bytes", "latency_ms_median"]].median()
     sizes = [middle.loc[pair, "bytes"] / 1024 for pair in pairs]
     times = [middle.loc[pair, "latency_ms_median"] for pair in pairs]

@@ -35,7 +35,7 @@ def opening(
     chosen = summary[summary["metric"] == metric]
     rows = contrasts[contrasts["metric"] == metric].to_dict("records")
     sentences = [
-        _leader(chosen, _versatile(subsets), kinds, metric),
+        _leader(chosen, versatile(subsets), kinds, metric),
         _extreme(rows, "better", metric),
         _extreme(rows, "worse", metric),
         _tally(rows, metric),
@@ -54,7 +54,7 @@ def _code(name: object) -> str:
     return f"`{text}`"
 
 
-def _versatile(subsets: pd.DataFrame) -> list[str]:
+def versatile(subsets: pd.DataFrame) -> list[str]:
     """Return the nodes that answer every subset: only their means are over the same questions."""
     answered = subsets.groupby("node", sort=False)["subset"].nunique()
     return list(answered[answered == subsets["subset"].nunique()].index)

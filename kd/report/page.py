@@ -13,10 +13,13 @@ from markupsafe import Markup, escape
 
 from kd.record import write_atomic
 from kd.report import tables, words
+from kd.report.costs import with_cost
 from kd.report.diagram import graph_picture
 from kd.report.evidence import Evidence, load_evidence
 from kd.report.figures import stage_charts, subset_heat_map, training_curves
-from kd.report.opening import opening
+from kd.report.opening import opening, versatile
+from kd.report.robust import robust_content, sample_note
+from kd.report.robust_figures import rate_chart, shapley_charts
 
 
 def write_report(folder: Path) -> Path:
@@ -47,7 +50,10 @@ def gather(evidence: Evidence) -> dict[str, Any]:
             *(evidence.subsets, evidence.summary, evidence.contrasts, evidence.stages), evidence.kinds, metric
         )
         + bound(evidence.provenance),
-        "summary": tables.summary_table(evidence.summary, metric),
+        "summary": with_cost(tables.summary_table(evidence.summary, metric), evidence.cost, evidence.stages),
+        "costed": len(evidence.cost) > 0,
+        "sample": sample_note(evidence.subsets),
+        "robust": robust_content(evidence),
         "grid": tables.subset_grid(evidence.subsets, metric),
         "metrics": tables.metric_table(evidence.subsets),
         "contrasts": tables.contrast_table(evidence.contrasts),
@@ -80,7 +86,24 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
         heat=Markup(subset_heat_map(evidence.subsets, metric)) if len(evidence.subsets) else "",
         curves=curves,
         charts=[Markup(svg) for svg in charts],
+        **_robust_pictures(content["robust"], evidence),
     )
+
+
+def _robust_pictures(robust: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    """Return the rate chart, and the panels of Shapley values of students and of all others."""
+    if robust["table"] is None:
+        return {"rates": "", "shares": {}, "other_shares": {}}
+    metric = robust["key"]
+    panels = {node: Markup(svg) for node, svg in shapley_charts(evidence.shapley, metric).items()}
+    students = {node: svg for node, svg in panels.items() if evidence.kinds.get(node) == "student"} or panels
+    whole = versatile(evidence.subsets)
+    drawn = [node for node in dict.fromkeys(evidence.robustness["node"]) if node in whole]
+    return {
+        "rates": Markup(rate_chart(evidence.robustness, drawn, metric)),
+        "shares": students,
+        "other_shares": {node: svg for node, svg in panels.items() if node not in students},
+    }
 
 
 def render(template: str, **content: Any) -> str:
@@ -137,10 +160,12 @@ def markdown_report(content: Mapping[str, Any]) -> str:
         f"## Complete, mean and worst: {content['metric']}",
         tables.markdown(content["summary"]),
         "## Every subset of modalities",
+        content["sample"],
         tables.markdown(content["grid"]),
         "## Comparisons",
         _bullets(content["contrast_words"]) or "None was declared.",
         tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "",
+        *_robust_parts(content["robust"]),
         *_stage_parts(content),
         "## Every metric, on the largest subset a node answers",
         tables.markdown(content["metrics"]),
@@ -148,6 +173,19 @@ def markdown_report(content: Mapping[str, Any]) -> str:
         *(_provenance_part(key, value) for key, value in content["provenance"].items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _robust_parts(robust: Mapping[str, Any]) -> list[str]:
+    if robust["table"] is None:
+        return []
+    sentences = [*robust["words"], *robust["unseen"], robust["line"]]
+    return [
+        f"## How robust: {robust['metric']}",
+        "\n".join(f"- {words.rich(sentence)}" for sentence in sentences),
+        tables.markdown(robust["table"]),
+        f"Shapley values, {robust['game']}, with 95% intervals. {robust['orderings']}".strip(),
+        tables.markdown(robust["shapley"]),
+    ]
 
 
 def _stage_parts(content: Mapping[str, Any]) -> list[str]:

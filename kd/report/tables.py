@@ -19,7 +19,7 @@ from kd.statistics import ALPHA
 from kd.statistics.intervals import mean_interval
 
 PERCENT = ("accuracy", "macro_f1", "auroc", "ece")
-LOWER_IS_BETTER = ("nll", "brier", "ece")
+LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -27,8 +27,11 @@ METRIC_NAMES = {
     "nll": "NLL",
     "brier": "Brier score",
     "ece": "ECE",
+    "r2": "R²",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
 }
-NOTHING = "–"
+NOTHING, NO_STEPS = "–", "no steps"
 
 
 def scale(metric: str) -> float:
@@ -319,7 +322,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def is_numeric(column: pd.Series) -> bool:
     """Say whether a column reads as numbers, intervals included, and so is set to the right."""
-    shown = [str(value).lstrip("+−-") for value in column if str(value) != NOTHING]
+    shown = [str(value).lstrip("+−-") for value in column if str(value) not in (NOTHING, NO_STEPS)]
     return bool(shown) and all(value[:1].isdigit() for value in shown)
 
 

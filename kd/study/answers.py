@@ -18,7 +18,7 @@ from kd.config import Baseline, Study
 from kd.distill.fit import Setting, training_rows
 from kd.distill.trained import package_folder
 from kd.distill.view import pattern
-from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, predict
+from kd.evaluate.predictions import SEPARATOR, Logits, predict, seen_subsets
 from kd.evaluate.predictor import Predictor
 from kd.record import RunRecord, code_address, digest, finished, run_folder, save_record, staged_folder, write_atomic
 
@@ -133,7 +133,8 @@ def _fit_baseline(baseline: Baseline, name: str, setting: Setting, address: dict
     fitted = BASELINES.build(baseline.model).fit(source, sees, ids, setting.available, split.validation)
 
     def answers(rows: Tensor) -> Logits:
-        shown = {subset: pattern(source.modalities, subset.split(SEPARATOR)) for subset in all_subsets(sees)}
+        asked = seen_subsets(source.modalities, sees)
+        shown = {subset: pattern(source.modalities, subset.split(SEPARATOR)) for subset in asked}
         return {subset: fitted.logits(rows, source.observed & seen) for subset, seen in shown.items()}
 
     saw = {"rows": ids.tolist(), "selection": split.validation.tolist()}

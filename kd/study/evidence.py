@@ -18,18 +18,24 @@ from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
 from kd.study.contrasts import contrasts
+from kd.study.cost import cost_table
 from kd.study.replicate import Replicate
+from kd.study.robustness import robustness_tables
 from kd.tasks import Task
 
 BAYES = "Bayes rule"
 """The row of the table that no method can pass but by luck; only for data whose law is known."""
+
+REPRODUCED = ("subsets", "summary", "contrasts", "robustness", "shapley", "patterns")
+"""Tables whose every number is the same when a study is run again."""
 
 Key = tuple[str, str, int]
 """(node, stage, seed)."""
 
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
-    """Return the frames of the report: subsets, summary, contrasts, curves; stages and bound where there are any.
+    """Return the frames of the report: subsets, summary, contrasts, curves, cost, those on robustness; stages and
+    bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
@@ -59,6 +65,8 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         "summary": summarise(frame, pd.DataFrame(validation), source.modalities, task.primary),
         "contrasts": contrasts(study, fused, every, source, splits, task),
         "curves": curves(replicates),
+        "cost": cost_table(study, replicates),
+        **robustness_tables(study, source, task, replicates, fused, splits),
         **({"stages": pd.DataFrame(stages)} if stages else {}),
         **({"bound": bound(methods, rule, labels, every)} if rule else {}),
     }
@@ -154,14 +162,13 @@ def curves(replicates: Sequence[Replicate]) -> pd.DataFrame:
 
 
 def results_digest(frames: Mapping[str, pd.DataFrame]) -> str:
-    """Return the hash of every number that a rerun must reproduce bit for bit: subsets, summary and contrasts."""
+    """Return the hash of every number that a rerun must reproduce bit for bit: all tables of scores there are."""
     found = []
-    for name in ("subsets", "summary", "contrasts"):
+    for name in REPRODUCED:
+        if name not in frames:
+            continue
         frame = frames[name]
-        rows = (
-            sorted(frame.map(lambda v: v.hex() if isinstance(v, float) else str(v)).agg("|".join, axis=1))
-            if len(frame)
-            else []
-        )
+        text = frame.map(lambda v: v.hex() if isinstance(v, float) else str(v))
+        rows = sorted("|".join(row) for row in text.itertuples(index=False, name=None))
         found.append([name, rows])
     return digest(found)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from safetensors.torch import load_file
 
-from kd.config import Compression, Study
+from kd.config import Baseline, Compression, Node, Study
 from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.splits import split as split_rows
-from kd.distill.fit import Setting, train_graph
+from kd.distill.fit import Setting, train_graph, training_rows
+from kd.evaluate.patterns import training_patterns
 from kd.record import RunRecord, run_folder
 from kd.study.answers import FLOAT, Answers, baseline_answers, node_answers, unflat
 from kd.study.compress import compress_student
@@ -52,6 +53,7 @@ class Replicate:
         answers: (node, stage) -> logits.
         stages: what each stage of compression costs.
         compressed: record of the compression.
+        patterns: node or baseline -> pattern of modalities -> training rows that showed just it.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class Replicate:
     answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     compressed: RunRecord | None = None
+    patterns: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def fitted(self) -> dict[str, RunRecord]:
@@ -130,10 +133,22 @@ def run_replicate(
         listener.tick(baseline, 0, 1)
         found.baselines[baseline], found.answers[baseline, FLOAT] = baseline_answers(study, baseline, setting)
         listener.tick(baseline, 1, 1)
+    found.patterns = _patterns(study, setting, [node for node in found.trained if study.nodes[node].steps > 0])
     if study.compress is not None and study.compress.student in found.trained:
         listener.stage(f"{name}: compressing {study.compress.student}")
         found.compressed = compress_student(study, study.compress, setting, found.trained, listener.tick)
         _gather_stages(study.compress, found)
+    return found
+
+
+def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return which patterns the training rows of each node and baseline showed it."""
+    found = {}
+    fitted: dict[str, Node | Baseline] = {**{name: study.nodes[name] for name in trained}, **study.baselines}
+    for name, node in fitted.items():
+        sees = [modality for modality in setting.source.modalities if modality in node.sees]
+        columns = [setting.source.modalities.index(modality) for modality in sees]
+        found[name] = training_patterns(setting.available[training_rows(node, setting)][:, columns], sees)
     return found
 
 

@@ -55,6 +55,11 @@ def test_every_cell_has_a_record_and_rows_in_one_table(small_grid) -> None:
     page = (folder / "report.html").read_text()
     assert all(word in page for word in ("edges.*.weight", "student", "<svg"))
     assert "http" not in page.replace("http://www.w3.org", "")
+    areas = pd.read_parquet(folder / "areas.parquet").query(
+        "node == 'student' and metric == 'accuracy' and variant == 0"
+    )
+    shown = gather(load_record(folder), folder)["summaries"][""].query("node == 'student'")["area"].iloc[0]
+    assert shown.startswith(f"{100 * areas['value'].mean():.1f}")
 
 
 def test_seeds_of_mask_and_split_are_axes_and_their_shares_of_variance_are_told(small_grid) -> None:

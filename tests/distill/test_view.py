@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.data.stream import StepBatches
-from kd.distill.view import drop, eligible, row_draws, subsets
+from kd.distill.view import SAMPLED_SUBSETS, drop, eligible, orderings, row_draws, subsets
 
 
 @given(seed=st.integers(0, 10_000), probability=st.floats(0, 0.99))
@@ -45,6 +46,24 @@ def test_eligible_rows_are_complete_over_the_source_or_any_of_the_nodes_own() ->
 
 def test_all_subsets_are_named_once() -> None:
     assert len(set(subsets("abcd"))) == 15
+
+
+@pytest.mark.parametrize("count", [9, 12, 20])
+def test_beyond_eight_modalities_a_fixed_sample_of_subsets_is_judged(count: int) -> None:
+    names = [f"m{i:02d}" for i in range(count)]
+    found = subsets(names)
+    assert len(set(found)) == len(found) <= SAMPLED_SUBSETS
+    assert {(name,) for name in names} <= set(found)
+    assert {tuple(other for other in names if other != name) for name in names} <= set(found)
+    assert found[-1] == tuple(names)
+    assert {len(chosen) for chosen in found} == set(range(1, count + 1))
+    opened = {frozenset(order[:size]) for order in orderings(names) for size in range(1, count + 1)}
+    assert opened <= {frozenset(chosen) for chosen in found}
+
+
+def test_the_sample_of_subsets_does_not_depend_on_the_order_of_modalities() -> None:
+    names = list("abcdefghij")
+    assert {frozenset(s) for s in subsets(names)} == {frozenset(s) for s in subsets(names[::-1])}
 
 
 def test_batches_pass_over_every_row_before_any_repeats() -> None:

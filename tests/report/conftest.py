@@ -100,15 +100,54 @@ def stage_frame() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "latency_ratio", "threads", "parity_max", "seconds"])
 
 
+def robust_frames() -> dict[str, pd.DataFrame]:
+    generator = np.random.default_rng(2)
+    rows, games, patterns = [], [], []
+    for node, facts in NODES.items():
+        for stage in ["float", "int8"] if node == "student" else ["float"]:
+            for seed in SEEDS:
+                clean, drop = 0.94 + generator.normal(0, 0.004), 0.3 if len(facts["sees"]) == 3 else 1.2
+                curve = {rate: clean - drop * rate**2 for rate in (0.0, 0.3, 0.5, 2 / 3)}
+                shared = (node, stage, seed, "accuracy")
+                rows += [(*shared, "chance", np.nan, 0.1), (*shared, "area", np.nan, np.mean(list(curve.values())))]
+                rows += [(*shared, "rate", rate, value) for rate, value in curve.items()]
+                rows += [(*shared, "retained", r, (curve[r] - 0.1) / (clean - 0.1)) for r in (0.3, 0.5)]
+            for place, name in enumerate(facts["sees"]):
+                value = 0.2 + 0.1 * place
+                game = (value, value - 0.04, value + 0.04, 0.0, 0.9, "one model under masks", 5, 600)
+                games.append((node, stage, "accuracy", name, *game))
+        for seed in SEEDS:
+            patterns += [(node, seed, subset, "+" in subset) for subset in SUBSETS if len(facts["sees"]) == 3]
+    columns = ["node", "stage", "metric", "modality", "value", "low", "high", "sampling_error", "evenness", "game"]
+    return {
+        "robustness": pd.DataFrame(rows, columns=["node", "stage", "seed", "metric", "quantity", "rate", "value"]),
+        "shapley": pd.DataFrame(games, columns=[*columns, "seeds", "n"]),
+        "patterns": pd.DataFrame(patterns, columns=["node", "seed", "subset", "shown"]),
+        "cost": pd.DataFrame(
+            [
+                (node, np.nan if node == "complete-case" else 400 * len(facts["sees"]), 46_000.0)
+                for node, facts in NODES.items()
+            ],
+            columns=["node", "steps", "parameters"],
+        ),
+    }
+
+
 def edge(teacher: str) -> dict:
     loss = {"name": "kl", "temperature": 3}
     return {"teacher": teacher, "student": "student", "loss": loss, "weight": 1.0, "view": None}
 
 
 def write_run(
-    folder: Path, *, data: str = "d" * 64, mask: str = "e" * 64, rename: str = "", stages: bool = True
+    folder: Path,
+    *,
+    data: str = "d" * 64,
+    mask: str = "e" * 64,
+    rename: str = "",
+    stages: bool = True,
+    robust: bool = True,
 ) -> Path:
-    """Write a run folder; `rename` gives the student another name everywhere."""
+    """Write a run folder; `rename` gives the student another name everywhere, `robust=False` makes an older record."""
     folder.mkdir(parents=True)
     subsets = subset_frame()
     frames = {
@@ -119,6 +158,8 @@ def write_run(
     }
     if stages:
         frames["stages"] = stage_frame()
+    if robust:
+        frames |= robust_frames()
     nodes, edges = dict(NODES), {name: edge(name) for name in MODALITIES}
     if rename:
         frames = {name: frame.replace({"student": rename}) for name, frame in frames.items()}

@@ -8,6 +8,7 @@ import pytest
 
 from kd.errors import RecordError
 from kd.report import tables
+from kd.report.costs import with_cost
 from kd.report.diagram import graph_picture
 from kd.report.evidence import load_evidence
 from kd.report.page import write_report
@@ -85,7 +86,8 @@ def test_a_run_without_stages_has_a_report(tmp_path):
 def test_markdown_says_what_the_page_says(reported):
     text = (reported / "report.md").read_text()
     evidence = load_evidence(reported)
-    assert tables.markdown(tables.summary_table(evidence.summary, "accuracy")) in text
+    summary = with_cost(tables.summary_table(evidence.summary, "accuracy"), evidence.cost, evidence.stages)
+    assert tables.markdown(summary) in text
     assert tables.markdown(tables.contrast_table(evidence.contrasts)) in text
 
 
