@@ -37,6 +37,10 @@ class Split:
     seed: int = 0
     folds: int | None = None
     """Cross-validation: every seed is trained once for each fold, which tests it, instead of on one share `test`."""
+    locked: str | None = None
+    """Rows set aside before a search: a `.json` file that `kd data lock` wrote, or a shipped data set that has one."""
+    phase: Literal["search", "final"] = "search"
+    """`search` never meets the locked rows; `final` tests on them and nothing else: once, at the end."""
 
 
 @dataclass
@@ -156,6 +160,10 @@ class Study:
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     margin: float = 0.01
     """A difference inside plus or minus this, with its whole interval, is a tie."""
+    duplicates: Literal["refuse", "allow"] = field(default="refuse", metadata=DECIDES_NOTHING)
+    """Copies and near copies of test or validation rows in another part: a fault, or counted and told."""
+    allow_columns: list[str] = field(default_factory=list, metadata=DECIDES_NOTHING)
+    """Columns, as `modality[column]`, that tell the label by themselves and are features all the same."""
     compress: Compression | None = None
     threads: int = 1
     """Threads of one fit; part of what decides a result's bits."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kd.data import MECHANISMS
+from kd.data.kinds import kind_of
 from kd.data.source import Source, tensor_digest
 from kd.data.splits import Split
 from kd.errors import ConfigError, MaskError
@@ -59,6 +60,11 @@ class Mask:
     def fingerprint(self) -> str:
         """The sha256 of the mask and of all that it was drawn from."""
         return digest([FORMAT, tensor_digest(self.keep), self._about()])
+
+    @property
+    def kind(self) -> str:
+        """What it declares: MCAR, MAR, MNAR, stratified by label, or unknown (`kd.data.kinds`)."""
+        return kind_of(self.mechanism, self.parameters)
 
     def check(self, source: Source, split: Split) -> Mask:
         """Return the mask itself when it was drawn for this source and this split.
@@ -190,9 +196,9 @@ def mnar(
     return MaskRequest({"name": "mnar", "given": given, "rate": rate, "strength": strength}, seed)
 
 
-def file(path: str | Path, *, allow_empty: bool = False, seed: int = 0) -> MaskRequest:
+def file(path: str | Path, *, allow_empty: bool = False, declared: str = "", seed: int = 0) -> MaskRequest:
     """Request `kd.data.given.file`: who sees what stands in a Parquet file; `{seed}` in the path is the seed."""
-    return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty}, seed)
+    return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty, "declared": declared}, seed)
 
 
 def draw(source: Source, split: Split, part: Mapping[str, Any], seed: int) -> Mask:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.data.audit import Audit, duplicate_rows, label_columns
+from kd.data.audit import Audit
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import LeakError
