@@ -65,8 +65,8 @@ def refuse_pretrained_on(source: Source, where: str, names: Iterable[str], test:
     if len(seen):
         first = ", ".join(source.named(int(row)) for row in seen[:5])
         raise LeakError(
-            f"{where}: {names[0]} was trained on {len(seen)} test rows of {source.name} ({first}), as its card declares; "
-            "take another encoder, or test on other rows"
+            f"{where}: {names[0]} was trained on {len(seen)} test rows of {source.name} ({first}), as the data's card "
+            "declares; take another encoder, or test on other rows"
         )
     return said
 

@@ -90,14 +90,7 @@ def trial_faults(study: Study, source: Source) -> list[str]:
             found.append(f"{where}: {error}" if where else str(error))
 
     attempt("", lambda: make_task(source.task, source.classes, study.class_weight))
-    splits: list[Split] = []
-    for fold in range(study.split.folds or 1):
-        attempt("split", lambda fold=fold: splits.append(split_for(study, source, fold)))  # type: ignore[misc]
-    settings: list[Setting] = []
-    if not found:
-        attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
-    if len(splits) == (study.split.folds or 1):
-        found += leaks(study, source, splits, settings[0].mask if settings else None)
+    settings = _drawn(study, source, found, attempt)
     if found:
         return found
     prepared = settings[0].source
@@ -110,3 +103,18 @@ def trial_faults(study: Study, source: Source) -> list[str]:
     for stage, part in (study.compress.passes if study.compress else {}).items():
         attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
     return found
+
+
+def _drawn(
+    study: Study, source: Source, found: list[str], attempt: Callable[[str, Callable[[], object]], None]
+) -> list[Setting]:
+    """Draw splits and the first mask, look for leaks in them, and return the setting where all of it can be drawn."""
+    splits: list[Split] = []
+    for fold in range(study.split.folds or 1):
+        attempt("split", partial(lambda fold: splits.append(split_for(study, source, fold)), fold))
+    if found:
+        return []
+    settings: list[Setting] = []
+    attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
+    found.extend(leaks(study, source, splits, settings[0].mask if settings else None))
+    return settings

@@ -1,7 +1,8 @@
 """The leak audit of a study: everything that is looked for before and after its training, and what was found.
 
-Before (`kd check`): copies across parts, columns that tell the label, masks that are not what they declare, locked rows,
-encoders pre-trained on test rows. After, before any table is written: the rows that each fitted object was shown.
+Before training (`kd check`): copies across parts, columns that tell the label, masks that are not what they declare,
+locked rows, encoders pre-trained on test rows. Before any table is written: the same for the splits and masks that were
+used, and the rows that each fitted object was shown.
 """
 
 from __future__ import annotations
