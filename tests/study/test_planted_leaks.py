@@ -109,7 +109,8 @@ def test_copies_that_are_allowed_are_counted_and_told(study, given) -> None:
 def test_a_noisy_copy_of_the_label_is_named_and_can_be_allowed_by_name(study, given) -> None:
     source = load_source(**DATA)
     noise = 0.05 * torch.randn(400, generator=torch.Generator().manual_seed(0))
-    given(replace(source, inputs={**source.inputs, "m1": torch.stack([noise, source.label.exp() + noise], dim=1)}))
+    columns = torch.stack([noise, source.label.exp() + noise], dim=1)
+    given(replace(source, inputs={**source.inputs, "m1": columns}, ceiling=None))
     with pytest.raises(ConfigError, match=r"label can be read off m1\[1\] \(nearly\) alone"):
         run(study())
     told = provenance(run(study(allow_columns=["m1[1]"])))["audit"]["columns that tell the label"]
