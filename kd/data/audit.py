@@ -48,9 +48,9 @@ class Audit:
         """Return object -> sha256 of the sorted ids it saw."""
         return {name: digest(sorted(ids)) for name, ids in self._seen.items()}
 
-    def counts(self) -> dict[str, int]:
-        """Return object -> how many rows it saw."""
-        return {name: len(ids) for name, ids in self._seen.items()}
+    def told(self) -> dict[str, str]:
+        """Return object -> how many rows it saw, and the beginning of their hash, for people."""
+        return {name: f"{len(self._seen[name])} rows, {found[:12]}" for name, found in self.evidence().items()}
 
 
 def _ints(ids: Tensor | Iterable[int]) -> set[int]:

@@ -123,7 +123,7 @@ def rearranged(value: Tensor | Column, rows: Tensor) -> Tensor | Column:
     other.values = [value.values[row] for row in rows.tolist()]
     if isinstance(value, Images) and value.decoded is not None:
         other.decoded = value.decoded[rows]
-    return other  # type: ignore[no-any-return]
+    return other
 
 
 def _depends_on_label(mask: Mask, source: Source, split: Split) -> list[str]:

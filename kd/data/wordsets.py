@@ -75,7 +75,7 @@ def _told(words: set[str], holders: dict[str, set[int]], rows: int) -> float:
 
     The two rows themselves do not count, and a word that no third row shares implies nothing.
     """
-    bits, before = 0.0, []
+    bits, before = 0.0, list[set[int]]()
     for word in sorted(words, key=lambda word: (len(holders[word]), word)):
         own = holders[word]
         chances = [(len(own) - 2 + 0.5) / (rows - 1)]

@@ -188,25 +188,19 @@ def encoders(study: Study) -> dict[str, list[str]]:
 
 def looked_at(study: Study, source: Source, replicates: Sequence[Replicate]) -> dict[str, Any]:
     """Return what the audit looked at and found, as the report tells it."""
-    pairs, across = copies(source), {}
-    for replicate in replicates:
-        across[replicate.split.fingerprint] = len(pairs.across(replicate.split))
-    first = replicates[0]
+    pairs, first = copies(source), replicates[0]
+    across = [len(pairs.across(split)) for split in {r.split.fingerprint: r.split for r in replicates}.values()]
     mask = draw(source, first.split, study.mask, first.seed)
-    counts, hashes = {}, {}
-    for replicate in replicates:
-        ledger = ledger_of(study, replicate)
-        counts |= ledger.counts()
-        hashes |= ledger.evidence()
+    saw = {name: told for r in replicates for name, told in ledger_of(study, r).told().items()}
     allowed = {column: how for column, how in told_columns(source).items() if column in study.allow_columns}
     return {
         "result": "no fitted object saw a test row",
-        "objects": len(counts),
-        "saw": {name: f"{counts[name]} rows, {hashes[name][:12]}" for name in counts},
+        "objects": len(saw),
+        "saw": saw,
         "copies": {
             "rows compared": pairs.rows,
             "pairs in two groups": len(pairs.pairs),
-            "pairs across parts": max(across.values()),
+            "pairs across parts": max(across),
             "setting": study.duplicates,
             "not compared": "; ".join(pairs.notes) or "nothing",
         },

@@ -51,7 +51,9 @@ def test_a_mask_whose_bits_were_changed_is_named_with_its_rows():
     row = int(ROWS.train[5])
     keep = mask.keep.clone()
     keep[row, 0] = ~keep[row, 0]
-    with pytest.raises(LeakError, match=rf"mask mcar \(seed 3\): drawn again .* 1 rows see something else, .*\[{row}\]"):
+    with pytest.raises(
+        LeakError, match=rf"mask mcar \(seed 3\): drawn again .* 1 rows see something else, .*\[{row}\]"
+    ):
         refuse_undeclared(replace(mask, keep=keep), SOURCE, ROWS)
 
 

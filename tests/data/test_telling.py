@@ -7,6 +7,7 @@ from kd.data import load_source
 from kd.data.source import Source
 from kd.data.telling import label_columns, suspect_columns, telling_columns
 
+
 def source(x, label, **fields):
     return Source(name="rows", inputs={"a": x}, label=label, classes=3, **fields)
 

@@ -36,7 +36,9 @@ def test_rows_seen_before_a_training_was_stopped_are_not_forgotten(tmp_path):
     trainer = pl.Trainer(max_epochs=2, callbacks=[again], limit_train_batches=2, **OPTIONS)
     trainer.fit(kd.Distiller(kd.classifier(data, width=4)), data, ckpt_path=str(tmp_path / "first.ckpt"))
     assert set(whole.fitted.tolist()) < set(again.fitted.tolist())
-    assert again.audit("student").counts() == {"student: rows": len(again.fitted), "student: selection": 20}
+    told = again.audit("student").told()
+    assert told["student: rows"].startswith(f"{len(again.fitted)} rows, ")
+    assert told["student: selection"].startswith(f"{len(data.split.validation)} rows, ")
 
 
 def test_batches_without_rows_are_refused_in_one_line():

@@ -33,7 +33,12 @@ from kd.record import runs_root
 from kd.study import run
 from kd.study.leaks import finals
 
-NODE = {"sees": ["m0"], "steps": 2, "validate_every": 1, "model": {"width": 4, "encoder": {"name": "mlp", "hidden": []}}}
+NODE = {
+    "sees": ["m0"],
+    "steps": 2,
+    "validate_every": 1,
+    "model": {"width": 4, "encoder": {"name": "mlp", "hidden": []}},
+}
 DATA = {"name": "synthetic", "modalities": 2, "rows": 400, "classes": 3, "width": 4}
 
 
