@@ -14,13 +14,15 @@ the classes, nobody can tell from the numbers. `allow_columns` of a study names 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
 from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
-from kd.data.columns import Column, Frame
+from kd.data.columns import Frame
 from kd.data.source import Source
 from kd.seeding import generator
 
@@ -39,9 +41,9 @@ def label_columns(source: Source) -> list[str]:
     function of a label column, to 1e-9 of its spread. Only observed rows count.
     """
     found = []
-    for name, names, x, seen in _every(source):
-        giving = _exact(x[seen].double(), source.label[seen], source.task)
-        found += [f"{name}[{names[column]}]" for column in giving]
+    for name, columns, seen in _every(source):
+        giving = _exact(columns.values[seen].double(), source.label[seen], source.task)
+        found += [f"{name}[{columns.names[column]}]" for column in giving]
     return found
 
 
@@ -51,13 +53,16 @@ def suspect_columns(source: Source) -> list[str]:
     Only observed rows count, and at most 20,000 of them.
     """
     found = []
-    for name, names, x, seen in _every(source):
+    for name, columns, seen in _every(source):
         rows = seen.nonzero()[:, 0]
         if len(rows) > ROWS_AT_MOST:
             rows = rows[torch.randperm(len(rows), generator=generator(0, "telling"))[:ROWS_AT_MOST]]
-        values, label = x[rows].double().numpy(), source.label[rows].numpy()
-        giving = [c for c in range(values.shape[1]) if _suspect(values[:, c], label, source.task)]
-        found += [f"{name}[{names[column]}]" for column in giving]
+        values, label = columns.values[rows].double().numpy(), source.label[rows].numpy()
+        found += [
+            f"{name}[{own}]"
+            for place, own in enumerate(columns.names)
+            if _suspect(values[:, place], label, source.task, ordered=own not in columns.categories)
+        ]
     return found
 
 
@@ -67,30 +72,32 @@ def telling_columns(source: Source) -> dict[str, str]:
     return exact | {column: "nearly" for column in suspect_columns(source) if column not in exact}
 
 
-def _every(source: Source) -> list[tuple[str, list[str], Tensor, Tensor]]:
-    """Return modality, names of columns, values [N, F] and observed rows of whatever has columns."""
+@dataclass(frozen=True)
+class _Columns:
+    """Named columns [N, F]; the numbers of categories have no order."""
+
+    names: list[str]
+    values: Tensor
+    categories: frozenset[str] = frozenset()
+
+
+def _every(source: Source) -> list[tuple[str, _Columns, Tensor]]:
+    """Return modality, columns and observed rows of whatever may hold a label by itself: no pictures, no words."""
     found = []
     for position, (name, value) in enumerate(source.inputs.items()):
-        names, x = _columns(value)
-        if names:
-            found.append((name, names, x, source.observed[:, position]))
+        if isinstance(value, Frame):
+            found.append((name, _of_table(value.frame), source.observed[:, position]))
+        elif isinstance(value, Tensor) and value.dtype != torch.uint8:
+            flat = value.flatten(1)
+            found.append((name, _Columns(list(map(str, range(flat.shape[1]))), flat), source.observed[:, position]))
     return found
 
 
-def _columns(value: Tensor | Column) -> tuple[list[str], Tensor]:
-    """Return names and values [N, F] of what may hold a label by itself; pictures and words hold none."""
-    if isinstance(value, Frame):
-        codes = [
-            value.frame[name] if is_numeric_dtype(value.frame[name]) else pd.factorize(value.frame[name])[0]
-            for name in value.frame
-        ]
-        return list(map(str, value.frame)), torch.from_numpy(
-            np.stack([np.asarray(c, np.float64) for c in codes], axis=1)
-        )
-    if isinstance(value, Column) or value.dtype == torch.uint8:
-        return [], torch.empty(0)
-    flat = value.flatten(1)
-    return list(map(str, range(flat.shape[1]))), flat
+def _of_table(frame: pd.DataFrame) -> _Columns:
+    words = [name for name in frame if not is_numeric_dtype(frame[name])]
+    codes = [np.asarray(pd.factorize(frame[name])[0] if name in words else frame[name], np.float64) for name in frame]
+    values = torch.from_numpy(np.stack(codes, axis=1))
+    return _Columns(list(map(str, frame)), values, frozenset(map(str, words)))
 
 
 def _exact(x: Tensor, label: Tensor, task: str) -> list[int]:
@@ -119,23 +126,23 @@ def _affine(x: Tensor, label: Tensor) -> list[int]:
     return ((total > 0) & (residual.square().sum(dim=0) <= 1e-18 * total)).nonzero()[:, 0].tolist()
 
 
-def _suspect(x: np.ndarray, label: np.ndarray, task: str) -> bool:
+def _suspect(x: np.ndarray, label: np.ndarray, task: str, *, ordered: bool) -> bool:
     """Say whether one column [N] tells the label, or some column of a label [N, K], nearly without fault."""
     there = np.isfinite(x)
     x, label = x[there], label[there]
     if task == "multiclass":
-        return _tells_classes(x, label)
+        return _tells_classes(x, label, ordered=ordered)
     targets = [label[:, k] for k in range(label.shape[1])]
     if task == "multilabel":
-        return any(_tells_classes(x, (target >= 0.5).astype(np.int64)) for target in targets)
-    return any(_rank_correlation(x, target) >= NEARLY for target in targets)
+        return any(_tells_classes(x, (target >= 0.5).astype(np.int64), ordered=ordered) for target in targets)
+    return ordered and any(_rank_correlation(x, target) >= NEARLY for target in targets)
 
 
-def _tells_classes(x: np.ndarray, label: np.ndarray) -> bool:
+def _tells_classes(x: np.ndarray, label: np.ndarray, *, ordered: bool) -> bool:
     classes, label = np.unique(label, return_inverse=True)
     if len(classes) < 2 or len(x) < max(FEWEST_ROWS, ROWS_PER_CLASS * len(classes)):
         return False
-    return _tells_by_intervals(x, label, len(classes)) or _tells_by_value(x, label)
+    return (ordered and _tells_by_intervals(x, label, len(classes))) or _tells_by_value(x, label)
 
 
 def _tells_by_intervals(x: np.ndarray, label: np.ndarray, classes: int) -> bool:

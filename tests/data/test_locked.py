@@ -57,7 +57,8 @@ def test_a_search_leaves_locked_rows_out_and_a_final_split_tests_on_them(tmp_pat
     for fold in range(3):
         parts = split(SOURCE, locked=path, folds=3, fold=fold)
         every = torch.cat([parts.train, parts.validation, parts.test])
-        assert len(every) == 320 and not torch.isin(every, found.rows).any()
+        assert len(every) == 320
+        assert not torch.isin(every, found.rows).any()
     final = split(SOURCE, locked=path, phase="final", validation=0.1)
     assert final.test.tolist() == found.rows.tolist()
     assert (len(final.train), len(final.validation)) == (280, 40)

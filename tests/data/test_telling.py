@@ -1,9 +1,11 @@
 """Columns that tell the label by themselves, and honest ones that do not."""
 
+import pandas as pd
 import pytest
 import torch
 
 from kd.data import load_source
+from kd.data.columns import Frame
 from kd.data.source import Source
 from kd.data.telling import label_columns, suspect_columns, telling_columns
 
@@ -57,6 +59,14 @@ def test_column_that_tells_the_classes_nearly_without_fault_is_suspected(column)
 def test_good_features_are_not_suspected():
     good = torch.stack([CLASS + 0.3 * NOISE, (CLASS == 0) + 0.01 * NOISE, NOISE], dim=1)
     assert telling_columns(source(good, CLASS)) == {}
+
+
+def test_categories_tell_by_what_they_are_and_not_by_their_order():
+    rows, label = torch.arange(ROWS), torch.arange(ROWS) // 200  # sorted by class, as data often come
+    frame = pd.DataFrame(
+        {"name": [f"p{row}" for row in rows], "ward": [f"{k}{row % 3}" for row, k in enumerate(label)]}
+    )
+    assert suspect_columns(Source("rows", {"a": Frame(frame)}, label, 3)) == ["a[ward]"]
 
 
 def test_few_rows_are_not_suspected_but_of_an_exact_copy():

@@ -1,4 +1,4 @@
-"""One planted leak each, through the code that a study really runs: it must stop, and say which object saw which rows."""
+"""One planted leak each, through the code that a study runs: it must stop, and say which object saw which rows."""
 
 from __future__ import annotations
 
@@ -147,6 +147,13 @@ def test_a_node_trained_on_test_rows_is_named(study, monkeypatch) -> None:
         run(study())
 
 
+def test_a_pass_that_is_calibrated_on_test_rows_is_named(study, monkeypatch) -> None:
+    monkeypatch.setattr("kd.study.compress.training_rows", lambda node, setting: setting.split.test)
+    small = {"student": "one", "passes": {"small": {"name": "structured"}}}
+    with pytest.raises(LeakError, match="compressed seed 0: calibration: saw 100 test rows"):
+        run(study(compress=small))
+
+
 def test_a_plain_trainer_that_chooses_on_test_rows_is_named() -> None:
     data = kd.DataModule(load_source(**DATA), batch_size=64)
     student, seen = kd.Distiller(kd.classifier(data, width=4)), kd.AuditRows()
@@ -204,7 +211,7 @@ def test_a_file_declared_mcar_that_depends_on_the_label_is_named(study, tmp_path
     path = tmp_path / "mask.parquet"
     pq.write_table(pa.table({"m1": (random > 0.2 + 0.3 * (label == 0)).numpy()}), path)
     mask = {"name": "file", "path": str(path)}
-    with pytest.raises(ConfigError, match="mask file .*: declared MCAR, but who has 'm1' depends on the label"):
+    with pytest.raises(ConfigError, match=r"mask file .*: declared MCAR, but who has 'm1' depends on the label"):
         run(study(mask={**mask, "declared": "mcar"}))
     assert provenance(run(study(mask=mask)))["audit"]["mask"]["kind"] == "unknown"
 
