@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kd.data import load_source as load_source
     from kd.data import masks as masks
+    from kd.data.audit import Audit as Audit
     from kd.data.module import DataModule as DataModule
     from kd.data.source import Source as Source
     from kd.distill.loss import Edge as Edge
     from kd.distill.module import Distiller as Distiller
     from kd.distill.replicas import Replicas as Replicas
+    from kd.distill.shown import AuditRows as AuditRows
     from kd.models.adapted import adapt as adapt
     from kd.models.classifier import Classifier as Classifier
     from kd.models.imported import Imported as Imported
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Audit": "kd.data.audit",
+    "AuditRows": "kd.distill.shown",
     "Batch": "kd.types",
     "Classifier": "kd.models.classifier",
     "DataModule": "kd.data.module",

@@ -37,6 +37,10 @@ class Split:
     seed: int = 0
     folds: int | None = None
     """Cross-validation: every seed is trained once for each fold, which tests it, instead of on one share `test`."""
+    locked: str | None = None
+    """Rows set aside before a search: a `.json` file that `kd data lock` wrote, or a shipped data set that has one."""
+    phase: Literal["search", "final"] = "search"
+    """`search` never meets the locked rows; `final` tests on them and nothing else: once, at the end."""
 
 
 @dataclass
@@ -161,6 +165,10 @@ class Study:
     test: Literal["crossed", "wilcoxon", "permutation"] = "crossed"
     """Of every contrast, Holm over all, from 20 seeds on: the interval's t test over seeds and rows; Wilcoxon's over
     seeds, for these test rows; or sign flips over rows, groups kept whole, for these networks."""
+    duplicates: Literal["refuse", "allow"] = field(default="refuse", metadata=DECIDES_NOTHING)
+    """Copies and near copies of test or validation rows in another part: a fault, or counted and told."""
+    allow_columns: list[str] = field(default_factory=list, metadata=DECIDES_NOTHING)
+    """Columns, as `modality[column]`, that tell the label by themselves and are features all the same."""
     compress: Compression | None = None
     threads: int = 1
     """Threads of one fit; part of what decides a result's bits."""

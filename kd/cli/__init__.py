@@ -29,6 +29,7 @@ kd: knowledge distillation when modalities are missing
   kd report RUN                      write the report of a finished run again
   kd data list | describe NAME       data sets, or a config's: modalities, classes, gaps, licence;
                                      picture=FILE.png draws who has what
+  kd data lock NAME to=FILE rows=N   set rows aside that no search meets; share=0.2 of the groups, seed=0
   kd mask show CONFIG [seed=0]       who sees what under the config's mask; html=FILE.html or picture=FILE.png draw it;
                                      `kd mask make CONFIG to=FILE` writes the mask as Parquet
   kd list KIND                       sources, mechanisms, encoders, fusions, objectives,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kd.cli.arguments import arguments, refuse, settings
 from kd.errors import ConfigError
@@ -15,18 +15,22 @@ from kd.registry import Registry, suggest
 if TYPE_CHECKING:
     from kd.distill.setting import Setting
 
+T = TypeVar("T", int, float)
+
 
 def data(words: Sequence[str]) -> int:
-    """List data sets, or describe one."""
-    action, rest, as_json = arguments(words, "data", "list or describe")
+    """List data sets, describe one, or set rows of one aside."""
+    action, rest, as_json = arguments(words, "data", "list, describe or lock")
     from kd.data import SOURCES
 
     if action == "list":
         for word in rest:
             refuse(word, "data list")
         return _print_registry(SOURCES, as_json)
+    if action == "lock" and rest:
+        return _lock(rest[0], rest[1:])
     if action != "describe" or not rest:
-        raise ConfigError("kd data: expected `kd data list` or `kd data describe NAME|CONFIG.yaml`")
+        raise ConfigError("kd data: expected `kd data list`, `describe NAME|CONFIG.yaml` or `lock NAME|CONFIG.yaml`")
     from kd.report.describe import describe, lines, load
     from kd.report.gaps import draw
 
@@ -41,6 +45,31 @@ def data(words: Sequence[str]) -> int:
         draw(facts["gaps"], source.modalities, Path(path), title=f"{source.name}: {len(source):,} rows")
         print(path, file=sys.stderr if as_json else sys.stdout)
     return 0
+
+
+def _lock(name: str, words: Sequence[str]) -> int:
+    """Draw rows that no search may meet, and write them to a file."""
+    from kd.data.locked import lock
+    from kd.report.describe import load
+
+    own = [word for word in words if word.startswith(("rows=", "share=", "to=", "seed="))]
+    chosen = settings(own, {"rows": "", "share": "", "to": "", "seed": "0"}, "data lock")
+    if not chosen["to"]:
+        raise ConfigError("kd data lock: to: required, as in to=locked.json")
+    rows = _number(chosen["rows"], int, "rows") if chosen["rows"] else None
+    share = _number(chosen["share"], float, "share") if chosen["share"] else None
+    source, _ = load(name, [word for word in words if word not in own])
+    found = lock(source, rows=rows, share=share, seed=_number(chosen["seed"], int, "seed"))
+    found.save(Path(chosen["to"]))
+    print(f"{chosen['to']}: {len(found.rows)} of {len(source)} rows, {found.hash}")
+    return 0
+
+
+def _number(text: str, kind: Callable[[str], T], name: str) -> T:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"kd data lock: {name}: expected a number, got {text!r}") from None
 
 
 def _printable(text: str) -> str:

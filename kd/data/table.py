@@ -49,7 +49,7 @@ def table(
     root: str = ".",
     separator: str = ",",
     missing: Sequence[str | int | float] = (),
-    card: Mapping[str, str] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Source:
     """Load the user's own files. A row of the source is an id that has a label and at least one modality.
 
@@ -64,7 +64,8 @@ def table(
         root: folder that all paths are relative to.
         separator: between two cells of a CSV.
         missing: words that stand for an empty cell, as `NA` or `-999`.
-        card: licence, origin and traps, for reports.
+        card: licence, origin and traps, for reports; `pretraining`, what encoders have seen of these rows
+            (`kd.data.pretraining`).
 
     Raises:
         DataError: every fault that can be told at once, each with its file, its row and what to do.

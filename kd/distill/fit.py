@@ -30,6 +30,7 @@ from kd.distill.outputs import teacher_outputs
 from kd.distill.setting import Setting as Setting
 from kd.distill.setting import training_rows as training_rows
 from kd.distill.setting import validation
+from kd.distill.shown import AuditRows
 from kd.distill.teachers import Frozen, state_digest
 from kd.distill.trained import Made, package_folder, write_trained
 from kd.distill.trainer import make_trainer, quiet
@@ -98,7 +99,7 @@ def _made(study: Study, name: str, module: Distiller, setting: Setting, partial:
 def build(
     study: Study, name: str, setting: Setting, packages: Mapping[str, Path]
 ) -> tuple[Distiller, dict[str, list[int]]]:
-    """Build a node ready to train, and say which rows its scalers, labels and selection see.
+    """Build a node ready to train, and say which rows its scalers and processors have seen.
 
     Args:
         study: the config.
@@ -134,9 +135,8 @@ def build(
 def _network(
     node: Node, name: str, sees: list[str], ids: Tensor, setting: Setting, packages: Mapping[str, Path]
 ) -> tuple[Network, dict[str, list[int]]]:
-    """Return a node's network before its first step, and the rows that it and what belongs to it see."""
-    saw = {"rows": ids.tolist(), "selection": setting.split.validation.tolist()} if node.steps else {}
-    saw |= {f"processor {m}": rows.tolist() for m, rows in setting.learnt_from.items() if m in sees}
+    """Return a node's network before its first step, and the rows that what belongs to it has seen."""
+    saw = {f"processor {m}": rows.tolist() for m, rows in setting.learnt_from.items() if m in sees}
     if isinstance(node.init, str):
         return load_package(packages[node.init], imports=True), saw
     drawn = derive(setting.seed, "node", name)
@@ -181,9 +181,9 @@ def fit(
     """
     order = stream(module, node, setting, int(trainer.get("accumulate_grad_batches", 1)))
     train = batches(setting.source, setting.available, order)
-    best, curves, resume = KeepBest(node.select, node.patience), Curves(), Resume(partial)
+    best, curves, shown, resume = KeepBest(node.select, node.patience), Curves(), AuditRows(), Resume(partial)
     loggers = make_loggers(trainer, run)
-    ours = [best, curves, Progress(tick), resume]
+    ours = [best, curves, shown, Progress(tick), resume]
     lightning = make_trainer(trainer, callbacks=ours, loggers=loggers, epochs=node.steps // node.validate_every)
     try:
         with quiet(), skipping_absent(module.model):
@@ -192,7 +192,8 @@ def fit(
         raise ConfigError(f"trainer: {in_words(error)}") from None
     finally:
         close_loggers(loggers)
-    return Made(best.score, best.round, lightning.global_step, curves.rows)
+    saw = {"rows": shown.fitted.tolist(), "selection": shown.chosen.tolist()}
+    return Made(best.score, best.round, lightning.global_step, curves.rows, saw)
 
 
 def stream(module: Distiller, node: Node, setting: Setting, accumulated: int = 1) -> StepBatches:
@@ -209,11 +210,11 @@ def stream(module: Distiller, node: Node, setting: Setting, accumulated: int = 1
 
 
 def look(module: Distiller, setting: Setting, trainer: Mapping[str, Any]) -> Made:
-    """Score given weights on the validation rows; nothing is trained."""
+    """Score given weights on the validation rows; nothing is trained and nothing chosen."""
     with quiet():
         (found,) = make_trainer(trainer).validate(module, validation(setting), verbose=False)
     rows = [{"epoch": 0, "quantity": quantity, "value": value} for quantity, value in found.items()]
-    return Made(found[SCORE], 0, 0, rows)
+    return Made(found[SCORE], 0, 0, rows, shown={})
 
 
 @contextmanager
@@ -229,8 +230,13 @@ def skipping_absent(model: nn.Module) -> Iterator[None]:
             model.skip_absent = before
 
 
-def finetune(study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Network) -> Network:
+def finetune(
+    study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Network
+) -> tuple[Network, dict[str, list[int]]]:
     """Train a changed copy of a node's network on with the node's own graph as its loss; its scalers stay.
+
+    Returns:
+        the network, and the rows that it was shown, as in `Made`.
 
     Args:
         study: the config.
@@ -243,5 +249,5 @@ def finetune(study: Study, name: str, setting: Setting, packages: Mapping[str, P
     module.model = model.train()
     with tempfile.TemporaryDirectory() as partial:
         run = f"{name} seed {setting.seed} tuned"
-        fit(module, study.nodes[name], setting, Path(partial), lambda *_: None, study.trainer, run)
-    return model.eval()
+        made = fit(module, study.nodes[name], setting, Path(partial), lambda *_: None, study.trainer, run)
+    return model.eval(), made.shown

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd.distill.replicas import Replicas
+from kd.distill.shown import index_of
 
 
 class KeepBestEach(pl.Callback):
@@ -90,3 +91,40 @@ class CurvesEach(pl.Callback):
         for quantity, values in pl_module.curves.items():
             for replica, value in zip(pl_module.fold.alive.tolist(), values.tolist(), strict=True):
                 self.rows[replica].append({"epoch": trainer.current_epoch, "quantity": quantity, "value": value})
+
+
+class AuditRowsEach(pl.Callback):
+    """Record the rows of the batches that every replica is shown, as `kd.distill.shown.AuditRows` does for one student.
+
+    Args:
+        replicas: R, of the stack as it was made.
+    """
+
+    def __init__(self, replicas: int) -> None:
+        self.fitted = [torch.empty(0, dtype=torch.int64) for _ in range(replicas)]
+        """[R], training rows of each, ascending."""
+        self.chosen = torch.empty(0, dtype=torch.int64)
+        """Rows of the looks at validation data, which all replicas share."""
+        self._steps: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Replicas)
+        self._steps.append((pl_module.fold.alive, pl_module.fold.unfold(index_of(batch))))
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.chosen = torch.cat([self.chosen, index_of(batch).cpu()]).unique()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Replicas leave between rounds only: all steps of one have the same.
+        alive, rows = self._steps[0][0].tolist(), torch.cat([rows for _, rows in self._steps], dim=1).cpu()
+        for replica, own in zip(alive, rows, strict=True):
+            self.fitted[replica] = torch.cat([self.fitted[replica], own]).unique()
+        self._steps = []
+
+    def shown(self, replica: int) -> dict[str, list[int]]:
+        """Return what one replica was shown, as `kd.distill.trained.Made` has it."""
+        return {"rows": self.fitted[replica].tolist(), "selection": self.chosen.tolist()}

@@ -15,7 +15,7 @@ from kd.distill.callbacks import Progress
 from kd.distill.fit import build, stream
 from kd.distill.loss import diverged
 from kd.distill.module import Distiller
-from kd.distill.replica_callbacks import CurvesEach, KeepBestEach
+from kd.distill.replica_callbacks import AuditRowsEach, CurvesEach, KeepBestEach
 from kd.distill.replicas import Replicas
 from kd.distill.setting import Setting, validation
 from kd.distill.stack import ReplicaBatches
@@ -84,7 +84,7 @@ def train_together(members: Sequence[Member], stack: Sequence[str], tick: Callab
     # As alone, noise is a function of seeds and names, which no change of the code moves.
     noise = derive(0, "stack", *(f"{member.name} {member.setting.seed}" for member in members))
     replicas = Replicas([each.module for each in built], seed=noise, clip=_clip(members[0].study))
-    best, curves = _fit(replicas, built, tick)
+    best, curves, shown = _fit(replicas, built, tick)
     common = replicas.model.common()
     seconds = (time.perf_counter() - started) / len(built)
     for replica, each in enumerate(built):
@@ -92,7 +92,7 @@ def train_together(members: Sequence[Member], stack: Sequence[str], tick: Callab
             failed[each.member.place] = str(diverged(replicas.failed[replica]))
             continue
         each.module.model.load_state_dict(best.state_of(replica, common))
-        _write(each, stack, best, curves, replica, seconds)
+        _write(each, stack, best, curves, shown, replica, seconds)
     return failed
 
 
@@ -114,23 +114,30 @@ def _clip(study: Study) -> float | None:
 
 def _fit(
     replicas: Replicas, built: Sequence[_Built], tick: Callable[[int, int], None]
-) -> tuple[KeepBestEach, CurvesEach]:
+) -> tuple[KeepBestEach, CurvesEach, AuditRowsEach]:
     first = built[0].member
     node, settings = first.study.nodes[first.name], [each.member.setting for each in built]
     orders = [stream(each.module, node, each.member.setting) for each in built]
     available = torch.stack([setting.available for setting in settings])
     feed = ReplicaBatches(first.setting.source, available, orders, replicas.fold)
     curves, best = CurvesEach(len(built)), KeepBestEach(len(built), node.select, node.patience)
+    shown = AuditRowsEach(len(built))
     options = {key: value for key, value in first.study.trainer.items() if not key.startswith("gradient_clip")}
     epochs = node.steps // node.validate_every
-    trainer = make_trainer(options, callbacks=[curves, best, Progress(tick)], epochs=epochs)
+    trainer = make_trainer(options, callbacks=[curves, best, shown, Progress(tick)], epochs=epochs)
     with quiet():
         trainer.fit(replicas, feed, validation(first.setting))
-    return best, curves
+    return best, curves, shown
 
 
 def _write(
-    each: _Built, stack: Sequence[str], best: KeepBestEach, curves: CurvesEach, replica: int, seconds: float
+    each: _Built,
+    stack: Sequence[str],
+    best: KeepBestEach,
+    curves: CurvesEach,
+    shown: AuditRowsEach,
+    replica: int,
+    seconds: float,
 ) -> None:
     member = each.member
     study, name, parents = member.study, member.name, member.parents
@@ -142,5 +149,6 @@ def _write(
         round=int(best.round[replica]),
         steps=int(best.rounds[replica]) * study.nodes[name].validate_every,
         curves=curves.rows[replica],
+        shown=shown.shown(replica),
     )
     write_trained(study, name, member.setting, address, parents, made, each.module, each.saw, seconds)

@@ -27,12 +27,14 @@ class Made:
         round: after which they were kept.
         steps: optimiser steps taken.
         curves: a row per round and quantity.
+        shown: rows of the batches that it was shown: `rows` in training, `selection` in looks at validation data.
     """
 
     score: float
     round: int
     steps: int
     curves: list[dict[str, Any]]
+    shown: dict[str, list[int]]
 
 
 def write_trained(
@@ -54,11 +56,12 @@ def write_trained(
         setting: data of its replicate.
         address: everything that decides its weights.
         parents: node -> run.
-        made: what the training found.
+        made: what the training found, and the rows it was shown.
         module: with the weights kept.
-        saw: fitted object -> ids of the rows it saw.
+        saw: what was fitted beforehand, a scaler or a vocabulary -> ids of the rows it saw.
         seconds: that the training took.
     """
+    saw = {**saw, **made.shown}
     record = RunRecord(
         id=digest(address)[:20],
         verb="train",

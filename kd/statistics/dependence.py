@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-TINY = 1e-12
+TINY, RIDGE = 1e-12, 1e4
+"""Least chance of a flag, and C of the fits, which keeps them finite where features tell the flag perfectly."""
 
 
 def likelihood_ratio(flag: NDArray[np.bool_], known: NDArray[np.floating], added: NDArray[np.floating]) -> float:
@@ -44,7 +45,7 @@ def _deviance(features: NDArray[np.floating], flag: NDArray[np.bool_]) -> float:
 
     chance = np.full(len(flag), flag.mean())
     if features.shape[1]:
-        fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", max_iter=100).fit(features, flag)
+        fitted = LogisticRegression(C=RIDGE, solver="newton-cholesky", max_iter=100).fit(features, flag)
         chance = fitted.predict_proba(features)[:, 1]
     chance = np.clip(chance, TINY, 1 - TINY)
     return float(-2 * np.log(np.where(flag, chance, 1 - chance)).sum())

@@ -11,15 +11,16 @@ from kd.compress import PASSES
 from kd.compress.pipeline import faults as pass_faults
 from kd.config import Study
 from kd.data import load_source
-from kd.data.audit import label_columns
 from kd.data.source import Source
+from kd.data.splits import Split
 from kd.distill import OPTIMIZERS
 from kd.distill.graph import data_faults, part_faults
 from kd.distill.setting import Setting
 from kd.distill.trial import try_node
-from kd.errors import ConfigError, DataError, KDError, LeakError
+from kd.errors import ConfigError, DataError, KDError
 from kd.objectives import OBJECTIVES
 from kd.study.contrasts import faults_of_groups, faults_of_test
+from kd.study.leaks import data_faults as leaks
 from kd.study.replicate import setting_for, split_for
 from kd.tasks import make_task
 
@@ -30,31 +31,16 @@ def load(study: Study) -> Source:
     return source
 
 
-def refuse_leaking_columns(source: Source) -> None:
-    """Refuse data with a column from which the label can be read off.
-
-    Raises:
-        LeakError: naming the columns.
-    """
-    columns = label_columns(source)
-    if columns:
-        raise LeakError(f"data.{source.name}: the label can be read off {', '.join(map(str, columns))}; remove it")
-
-
 def examined(study: Study) -> Source:
-    """Load the study's data and look for columns that tell the label.
+    """Load the study's data.
 
     Raises:
         ConfigError: with every fault.
     """
     try:
-        source = load(study)
-        refuse_leaking_columns(source)
+        return load(study)
     except (ConfigError, DataError) as error:
         raise ConfigError(error.faults) from None
-    except LeakError as error:
-        raise ConfigError(str(error)) from None
-    return source
 
 
 def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] = examined) -> Source:
@@ -93,7 +79,7 @@ def faults(study: Study, source_of: Callable[[Study], Source] = examined) -> lis
 
 
 def trial_faults(study: Study, source: Source) -> list[str]:
-    """Return what only building tells: ranges inside parts, a split or a mask that these data cannot give."""
+    """Return what only building tells: ranges inside parts, a split or a mask that these data cannot give, leaks."""
     found: list[str] = []
 
     def attempt(where: str, build: Callable[[], object]) -> None:
@@ -105,11 +91,7 @@ def trial_faults(study: Study, source: Source) -> list[str]:
             found.append(f"{where}: {error}" if where else str(error))
 
     attempt("", lambda: make_task(source.task, source.classes, study.class_weight))
-    for fold in range(study.split.folds or 1):
-        attempt("split", partial(split_for, study, source, fold))
-    settings: list[Setting] = []
-    if not found:
-        attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
+    settings = _drawn(study, source, found, attempt)
     if found:
         return found
     found += faults_of_groups(study, source.group[settings[0].split.test])
@@ -123,3 +105,18 @@ def trial_faults(study: Study, source: Source) -> list[str]:
     for stage, part in (study.compress.passes if study.compress else {}).items():
         attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
     return found
+
+
+def _drawn(
+    study: Study, source: Source, found: list[str], attempt: Callable[[str, Callable[[], object]], None]
+) -> list[Setting]:
+    """Draw splits and the first mask, look for leaks in them, and return the setting where all of it can be drawn."""
+    splits: list[Split] = []
+    for fold in range(study.split.folds or 1):
+        attempt("split", partial(lambda fold: splits.append(split_for(study, source, fold)), fold))
+    if found:
+        return []
+    settings: list[Setting] = []
+    attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
+    found.extend(leaks(study, source, splits, settings[0].mask if settings else None))
+    return settings

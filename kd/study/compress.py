@@ -55,12 +55,17 @@ def compress_student(
     started = time.perf_counter()
     package = Package.load(packages[compression.student])
 
-    def fit(model: nn.Module) -> nn.Module:
-        return finetune(study, compression.student, setting, packages, model)  # type: ignore[arg-type]
-
     teachers = edges_into(study, compression.student)
     rows = training_rows(study.nodes[compression.student], setting, teachers)
     example = setting.rows(rows, setting.available).select(package.modalities)
+    saw: dict[str, set[int]] = {"calibration": set(example.index.tolist())}
+
+    def fit(model: nn.Module) -> nn.Module:
+        tuned, shown = finetune(study, compression.student, setting, packages, model)  # type: ignore[arg-type]
+        for what, ids in shown.items():
+            saw.setdefault(f"tuned {what}", set()).update(ids)
+        return tuned
+
     context = Context(example=example, fit=fit, seed=setting.seed, threads=study.threads)
     names = list(compression.passes)
 
@@ -75,7 +80,9 @@ def compress_student(
         record = child_record(student, "compress", run_id, address, study.threads, started)
         record.parents = {"train": student.id, **student.parents}
         record.metrics = {"stages": names}
-        record.files = {"stages": "stages.json", **files}
+        write_atomic(folder / "saw.json", json.dumps({what: sorted(ids) for what, ids in saw.items()}))
+        record.files = {"stages": "stages.json", "saw": "saw.json", **files}
+        record.saw = {what: digest(sorted(ids)) for what, ids in saw.items()}
         save_record(record, folder)
     return record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from safetensors.torch import load_file
@@ -70,12 +70,16 @@ class Replicate:
     @property
     def fitted(self) -> dict[str, RunRecord]:
         """Everything that was fitted to rows."""
-        return {**self.trained, **self.baselines}
+        compressed = {"compressed": self.compressed} if self.compressed else {}
+        return {**self.trained, **self.baselines, **compressed}
+
+    def called(self, study: Study) -> str:
+        """Return what people call it."""
+        return name_of(study, self.seed, self.fold)
 
     def parents(self, name: str) -> dict[str, str]:
         """Return role -> run for a study's record; `name` is the replicate's."""
-        found = {f"{node} {name}": record.id for node, record in self.fitted.items()}
-        return found | ({f"compressed {name}": self.compressed.id} if self.compressed else {})
+        return {f"{node} {name}": record.id for node, record in self.fitted.items()}
 
 
 def places(study: Study) -> list[tuple[int, int]]:
@@ -91,8 +95,7 @@ def name_of(study: Study, seed: int, fold: int) -> str:
 
 def split_for(study: Study, source: Source, fold: int = 0) -> Split:
     """Return the split of one replicate."""
-    rows = study.split
-    return split_rows(source, test=rows.test, validation=rows.validation, seed=rows.seed, folds=rows.folds, fold=fold)
+    return split_rows(source, **asdict(study.split), fold=fold)
 
 
 def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setting:

@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from kd.config import Study, deciding
-from kd.data.audit import Audit
 from kd.data.source import Source
 from kd.distill.graph import order
-from kd.distill.trained import rows_seen
 from kd.distill.trainer import deciding as deciding_arguments
 from kd.record import (
     RunRecord,
@@ -38,6 +35,7 @@ from kd.study.bound import sentence
 from kd.study.check import checked, load
 from kd.study.evidence import results_digest, tables
 from kd.study.jobs import Job, run_jobs
+from kd.study.leaks import audit, looked_at, note_final
 from kd.study.replicate import Listener, Replicate, Silent, name_of, places, run_replicate
 from kd.tasks import Task, make_task
 
@@ -99,7 +97,7 @@ def conclude(study: Study, source: Source, replicates: Sequence[Replicate], list
         LeakError: something fitted saw a test row; nothing is written.
     """
     task = make_task(source.task, source.classes, study.class_weight)
-    objects = audit(study, replicates)
+    audit(study, replicates, source)
     address = {
         "study": deciding(study) | {"trainer": deciding_arguments(study.trainer)},
         "parents": {role: run for r in replicates for role, run in r.parents(name_of(study, r.seed, r.fold)).items()},
@@ -110,28 +108,12 @@ def conclude(study: Study, source: Source, replicates: Sequence[Replicate], list
     if finished("run", run_id) is None:
         listener.stage("report")
         frames = tables(study, source, task, replicates)
-        about = provenance(study, source, replicates, objects)
+        note_final(study, source, run_id)
+        about = provenance(study, source, replicates)
         about |= {"bayes_bound": sentence(frames["bound"])} if "bound" in frames else {}
         with staged_folder(folder) as stage:
             _write(study, source, task, replicates, frames, about, address, run_id, started, stage)
     return folder
-
-
-def audit(study: Study, replicates: Sequence[Replicate]) -> dict[str, str]:
-    """Check that no fitted object saw a test row of its own replicate; return object -> hash of the rows it saw.
-
-    Raises:
-        LeakError: naming the object and the rows.
-    """
-    found: dict[str, str] = {}
-    for replicate in replicates:
-        name, ledger = name_of(study, replicate.seed, replicate.fold), Audit()
-        for node, record in replicate.fitted.items():
-            for what, ids in rows_seen(record).items():
-                ledger.saw(f"{node} {name}: {what}", torch.tensor(ids))
-        ledger.check(replicate.split.test)
-        found |= ledger.evidence()
-    return found
 
 
 def describe_graph(study: Study) -> dict[str, Any]:
@@ -156,9 +138,7 @@ def describe_graph(study: Study) -> dict[str, Any]:
     return {"nodes": nodes, "edges": edges}
 
 
-def provenance(
-    study: Study, source: Source, replicates: Sequence[Replicate], objects: Mapping[str, str]
-) -> dict[str, Any]:
+def provenance(study: Study, source: Source, replicates: Sequence[Replicate]) -> dict[str, Any]:
     """Return where the numbers of a study come from, as its report tells it."""
     split = replicates[0].split
     names = [name_of(study, r.seed, r.fold) for r in replicates]
@@ -188,7 +168,7 @@ def provenance(
         },
         "validation_labels": len(split.validation),
         "optimiser_steps": {name: node.steps for name, node in study.nodes.items()},
-        "audit": {"result": "no fitted object saw a test row", "objects": len(objects)},
+        "audit": looked_at(study, source, replicates),
         "packages": package_versions(),
         "machine": machine(),
         "threads": study.threads,

@@ -28,9 +28,8 @@ from kd.errors import ConfigError, LeakError, RecordError
 from kd.models.package import load_package
 from kd.record import RunRecord, load_record, run_folder
 from kd.study import run
-from kd.study.check import refuse_leaking_columns
+from kd.study.leaks import audit, refuse_leaking_columns
 from kd.study.replicate import Replicate
-from kd.study.run import audit
 
 
 def results(folder: Path) -> str:
