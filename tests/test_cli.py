@@ -128,7 +128,7 @@ def test_mask_is_shown_and_written(tmp_path: Path, capsys) -> None:
     path = small_config(tmp_path, mask={"name": "mcar", "rate": 0.3})
     assert main(["mask", "show", str(path), "json=true"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert set(shown["patterns"]) == {"m0", "m1", "m0+m1"}
+    assert {"+".join(found["modalities"]) for found in shown["patterns"]} == {"m0", "m1", "m0+m1"}
     assert main(["mask", "make", str(path), f"to={tmp_path / 'mask.parquet'}"]) == 0
     assert Mask.load(tmp_path / "mask.parquet").fingerprint == shown["fingerprint"]
 

@@ -15,6 +15,7 @@ from kd.report import tables, words
 from kd.report.axis import axis_chart
 from kd.report.evidence import leading_metric, read_document, read_table
 from kd.report.page import flatten, render
+from kd.report.stamps import APART, under_mnar
 from kd.report.variance import Shares, drawn_anew, shares, variance_sentences, variance_table
 from kd.statistics.intervals import mean_interval
 from kd.statistics.significance import holm
@@ -72,7 +73,11 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
         "variance": variance_table(origins, metric),
         "variance_note": VARIANCE,
         "variance_words": variance_sentences(origins),
-        "contrasts": _contrasts(contrasts, axes),
+        "contrasts": {
+            label: _contrasts(own, axes)
+            for label, own in (("", contrasts[~under_mnar(contrasts)]), (APART, contrasts[under_mnar(contrasts)]))
+            if len(own)
+        },
         "failed": failed_cells(read_table(record, folder, "cells"), axes),
         "provenance": flatten(provenance),
     }
@@ -87,18 +92,21 @@ def origins_of_variance(values: pd.DataFrame, axes: list[str], config: Mapping[s
 def comparable(record: RunRecord, values: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
     """Return the scores in parts that share data and test rows, by hash: no table mixes others (protocol 15).
 
+    Those under MNAR masks are parts of their own, the last ones (protocol 3).
+
     Returns:
         label -> scores; the label, empty where there is one part, says what its variants have alone.
     """
     if not len(values):
         return {}
-    origin = values["variant"].astype(str).map(record.metrics["origins"])
-    if origin.nunique() == 1:
-        return {"": values}
+    origin, apart = values["variant"].astype(str).map(record.metrics["origins"]), under_mnar(values)
     found = {}
-    for _, own in values.groupby(origin, sort=False):
-        alone = [axis for axis in axes if own[axis].nunique() == 1 and values[axis].nunique() > 1]
-        found[", " + ", ".join(f"{axis}={_shown(own[axis].iloc[0])}" for axis in alone)] = own
+    for label, hidden in (("", values[~apart]), (APART, values[apart])):
+        for _, own in hidden.groupby(origin[hidden.index], sort=False):
+            alone = [axis for axis in axes if own[axis].nunique() == 1 and hidden[axis].nunique() > 1]
+            several = origin[hidden.index].nunique() > 1
+            where = ", " + ", ".join(f"{axis}={_shown(own[axis].iloc[0])}" for axis in alone) if several else ""
+            found[where + label] = own
     return found
 
 
@@ -214,10 +222,8 @@ def _areas(table: pd.DataFrame, own: pd.DataFrame, metric: str) -> list[str]:
 
 
 def _contrasts(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    if not len(frame):
-        return pd.DataFrame()
     if "p" in frame:
-        frame = frame.assign(p_holm=holm(frame["p"]))  # all variants are one family
+        frame = frame.assign(p_holm=holm(frame["p"]))  # all variants of a table are one family
     table = tables.contrast_table(frame)
     for place, axis in enumerate(axes):
         table.insert(place, axis, [_shown(value) for value in frame[axis]])
@@ -250,7 +256,8 @@ def _markdown(content: dict[str, Any]) -> str:
         parts += ["## Where the variance comes from", words.rich(VARIANCE)]
         parts += ["\n".join(f"- {words.rich(sentence)}" for sentence in content["variance_words"])]
         parts.append(tables.markdown(content["variance"]))
-    parts.append("## Comparisons")
-    parts.append(tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "None was declared.")
+    for label, table in content["contrasts"].items():
+        parts += [f"## Comparisons{label}", tables.markdown(table)]
+    parts += [] if content["contrasts"] else ["## Comparisons", "None was declared."]
     parts += ["## Provenance", json.dumps(content["provenance"], indent=1)]
     return "\n\n".join(parts) + "\n"

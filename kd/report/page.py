@@ -20,6 +20,7 @@ from kd.report.figures import stage_charts, subset_heat_map, training_curves
 from kd.report.opening import opening, versatile
 from kd.report.robust import robust_content, sample_note
 from kd.report.robust_figures import rate_chart, shapley_charts
+from kd.report.stamps import warning
 
 
 def write_report(folder: Path) -> Path:
@@ -49,7 +50,8 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "answer": opening(
             *(evidence.subsets, evidence.summary, evidence.contrasts, evidence.stages), evidence.kinds, metric
         )
-        + bound(evidence.provenance),
+        + bound(evidence.provenance)
+        + warning(evidence.subsets),
         "summary": with_cost(tables.summary_table(evidence.summary, metric), evidence.cost, evidence.stages),
         "costed": len(evidence.cost) > 0,
         "sample": sample_note(evidence.subsets),

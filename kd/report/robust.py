@@ -139,6 +139,8 @@ def robust_sentences(frame: pd.DataFrame, games: pd.DataFrame, kinds: Mapping[st
 
 def _highest(frame: pd.DataFrame, metric: str) -> str:
     areas = frame[(frame["quantity"] == "area") & (frame["node"] != "Bayes rule")].groupby("node")["value"].mean()
+    if not len(areas):
+        return ""  # nothing that was trained answers every subset
     best = areas.idxmin() if metric in LOWER_IS_BETTER else areas.idxmax()
     extreme = "lowest" if metric in LOWER_IS_BETTER else "highest"
     shown = interval(*_over_seeds(frame[frame["node"] == best], "area"), metric)

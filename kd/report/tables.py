@@ -15,6 +15,7 @@ import pandas as pd
 from kd.errors import RecordError
 from kd.record import RunRecord, load_record
 from kd.report.evidence import load_evidence
+from kd.report.stamps import stamped, under_mnar
 from kd.statistics import ALPHA
 from kd.statistics.intervals import mean_interval
 
@@ -186,7 +187,7 @@ def summary_table(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         seeds = int(group["seeds"].min())
         rows.append({"node": node, "stage": stage, **shown, "seeds": seeds, "note": "; ".join(notes)})
     table = pd.DataFrame(rows, columns=["node", "stage", "complete", "mean", "worst", "seeds", "note"])
-    return _ordered(table, list(dict.fromkeys(chosen["node"])))
+    return stamped(_ordered(table, list(dict.fromkeys(chosen["node"]))), chosen)
 
 
 def _note(note: str, metric: str) -> str:
@@ -220,7 +221,7 @@ def contrast_table(frame: pd.DataFrame) -> pd.DataFrame:
         for r in frame.itertuples(index=False)
     ]
     columns = ["method", "baseline", "subset", "metric", "difference", "verdict", "detectable", "seeds", "estimand"]
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else columns)
+    return stamped(pd.DataFrame(rows, columns=list(rows[0]) if rows else columns), frame)
 
 
 def p_value(p: float) -> str:
@@ -295,7 +296,8 @@ def compare(folders: Sequence[Path]) -> pd.DataFrame:
     """Join the summary tables of several runs, a `run` column first.
 
     Raises:
-        RecordError: the runs differ in data or test mask, or one is unfinished.
+        RecordError: the runs differ in data or test mask, some were trained under MNAR masks and others not, or one is
+            unfinished.
     """
     same_origin([load_record(Path(folder)) for folder in folders])
     loaded = [load_evidence(Path(folder)) for folder in folders]
@@ -303,6 +305,9 @@ def compare(folders: Sequence[Path]) -> pd.DataFrame:
     if not frames:
         raise RecordError("compare: no run folder was given; name at least one")
     joined = pd.concat(frames, ignore_index=True)
+    if under_mnar(joined).nunique() > 1:
+        apart = ", ".join(sorted(set(joined["run"][under_mnar(joined)])))
+        raise RecordError(f"compare: {apart} was trained under an MNAR mask; compare it with others that were")
     return joined[["run", *(column for column in joined if column != "run")]]
 
 

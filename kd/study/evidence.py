@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kd.config import Study
+from kd.data.kinds import kind_of
 from kd.data.source import Source
 from kd.evaluate.metrics import subset_rows, summarise
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
@@ -60,10 +61,11 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         validation += subset_rows(shown, source.label[rows.validation], primary, **identity)
     frame = pd.DataFrame(test)
     stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
+    kind = kind_of(study.mask["name"], study.mask)
     return {
-        "subsets": frame,
-        "summary": summarise(frame, pd.DataFrame(validation), source.modalities, task.primary),
-        "contrasts": contrasts(study, fused, every, source, splits, task),
+        "subsets": frame.assign(mask_kind=kind),
+        "summary": summarise(frame, pd.DataFrame(validation), source.modalities, task.primary).assign(mask_kind=kind),
+        "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
         "curves": curves(replicates),
         "cost": cost_table(study, replicates),
         **robustness_tables(study, source, task, replicates, fused, splits),

@@ -19,7 +19,7 @@ from kd.data.audit import Audit
 from kd.data.declared import refuse_undeclared
 from kd.data.duplicates import copies, refuse_copies
 from kd.data.locked import load_locked, touched
-from kd.data.masks import Mask, draw
+from kd.data.masks import Mask
 from kd.data.pretraining import refuse_pretrained_on
 from kd.data.source import Source
 from kd.data.splits import Split
@@ -27,6 +27,7 @@ from kd.data.telling import telling_columns
 from kd.distill.trained import rows_seen
 from kd.errors import KDError, LeakError
 from kd.record import runs_root, write_atomic
+from kd.study.replicate import mask_for
 
 if TYPE_CHECKING:
     from kd.study.replicate import Replicate
@@ -119,11 +120,11 @@ def _refuse_data_leaks(study: Study, replicates: Sequence[Replicate], source: So
     """
     splits = {r.split.fingerprint: r.split for r in replicates}
     first = replicates[0]
-    mask = draw(source, first.split, study.mask, first.seed)
+    mask = mask_for(study, source, first.split, first.seed)
     for fault in data_faults(study, source, list(splits.values()), mask):
         raise LeakError(fault)
     for replicate in replicates:
-        again = draw(source, replicate.split, study.mask, replicate.seed)
+        again = mask_for(study, source, replicate.split, replicate.seed)
         if again.fingerprint != replicate.mask:
             raise LeakError(
                 f"mask {again.mechanism} ({replicate.called(study)}): drawn again it is another one than it was "
@@ -190,7 +191,7 @@ def looked_at(study: Study, source: Source, replicates: Sequence[Replicate]) -> 
     """Return what the audit looked at and found, as the report tells it."""
     pairs, first = copies(source), replicates[0]
     across = [len(pairs.across(split)) for split in {r.split.fingerprint: r.split for r in replicates}.values()]
-    mask = draw(source, first.split, study.mask, first.seed)
+    mask = mask_for(study, source, first.split, first.seed)
     saw = {name: told for r in replicates for name, told in ledger_of(study, r).told().items()}
     allowed = {column: how for column, how in told_columns(source).items() if column in study.allow_columns}
     return {

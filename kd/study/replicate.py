@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from safetensors.torch import load_file
 
 from kd.config import Baseline, Compression, Node, Study
-from kd.data.masks import draw
+from kd.data.masks import Mask, draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.splits import split as split_rows
@@ -101,8 +101,12 @@ def split_for(study: Study, source: Source, fold: int = 0) -> Split:
 def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setting:
     """Return the data side of one replicate: split, mask, and a source prepared on its training rows."""
     split = split_for(study, source, fold)
-    mask = draw(source, split, study.mask, seed if study.mask_seed is None else study.mask_seed)
-    return Setting.of(source, split, mask, seed)
+    return Setting.of(source, split, mask_for(study, source, split, seed), seed)
+
+
+def mask_for(study: Study, source: Source, split: Split, seed: int) -> Mask:
+    """Return the mask of one replicate."""
+    return draw(source, split, study.mask, seed if study.mask_seed is None else study.mask_seed)
 
 
 def run_replicate(

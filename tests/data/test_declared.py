@@ -26,12 +26,18 @@ PARTS = [
     {"name": "mnar"},
     {"name": "mnar", "given": "label"},
     {"name": "severe", "complete": 50},
+    {"name": "block", "sites": 9},
+    {"name": "cells"},
+    {"name": "span", "rate": 0.2},
+    {"name": "unlabelled", "rate": 0.5},
+    {"name": "unlabelled", "labels": 60},
+    {"name": "joint", "parts": {"a": {"name": "mcar"}, "b": {"name": "unlabelled", "labels": 60}}},
 ]
 
 
 def test_every_mechanism_declares_its_kind():
     assert set(KINDS) == set(MECHANISMS)
-    assert set(KINDS.values()) == {"MCAR", "MAR", "MNAR", "stratified", "declared"}
+    assert set(KINDS.values()) == {"MCAR", "MAR", "MNAR", "stratified", "joint", "declared"}
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: "-".join(map(str, part.values())))

@@ -142,13 +142,13 @@ def test_checkpoints_of_a_stack_chosen_on_test_rows_are_named(study, monkeypatch
 
 
 def test_a_node_trained_on_test_rows_is_named(study, monkeypatch) -> None:
-    monkeypatch.setattr("kd.distill.fit.training_rows", lambda node, setting: setting.split.test)
+    monkeypatch.setattr("kd.distill.fit.training_rows", lambda node, setting, teachers=(): setting.split.test)
     with pytest.raises(LeakError, match=r"one seed 0: (scaler m0|rows): saw"):
         run(study())
 
 
 def test_a_pass_that_is_calibrated_on_test_rows_is_named(study, monkeypatch) -> None:
-    monkeypatch.setattr("kd.study.compress.training_rows", lambda node, setting: setting.split.test)
+    monkeypatch.setattr("kd.study.compress.training_rows", lambda node, setting, teachers=(): setting.split.test)
     small = {"student": "one", "passes": {"small": {"name": "structured"}}}
     with pytest.raises(LeakError, match="compressed seed 0: calibration: saw 100 test rows"):
         run(study(compress=small))
@@ -251,7 +251,7 @@ def test_a_search_on_a_split_made_by_hand_that_tests_on_a_locked_row_is_refused(
 
 def test_a_node_that_trains_on_a_locked_row_is_named(study, locked, monkeypatch) -> None:
     rows, path = locked
-    with_one = lambda node, setting: torch.cat([setting.split.train, rows.rows[:1]])  # noqa: E731
+    with_one = lambda node, setting, teachers=(): torch.cat([setting.split.train, rows.rows[:1]])  # noqa: E731
     monkeypatch.setattr("kd.distill.fit.training_rows", with_one)
     with pytest.raises(LeakError, match=r"one seed 0: scaler m0: saw 1 locked rows"):
         run(study(split={"locked": path}))
