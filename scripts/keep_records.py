@@ -43,7 +43,7 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
 
     content = gather(record, folder)
     frames = {f"axis{place}": axis["table"] for place, axis in enumerate(content["axes"], 1)}
-    frames["contrasts"] = content["contrasts"]
+    frames["contrasts"] = content["contrasts"].get("", pd.DataFrame())  # those under MNAR masks stay with the run
     facts = {
         "cells": f"{record.metrics['cells']:,}",
         "trainings": f"{record.metrics['trainings']:,}",
