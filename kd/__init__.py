@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kd.data import load_source as load_source
     from kd.data import masks as masks
-    from kd.data.audit import Audit as Audit
+    from kd.data.leaks.audit import Audit as Audit
     from kd.data.module import DataModule as DataModule
     from kd.data.source import Source as Source
     from kd.distill.loss import Edge as Edge
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "Audit": "kd.data.audit",
+    "Audit": "kd.data.leaks.audit",
     "AuditRows": "kd.distill.shown",
     "Batch": "kd.types",
     "Classifier": "kd.models.classifier",

@@ -33,19 +33,16 @@ import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from scipy.stats import binomtest, chisquare  # noqa: E402
 
-from kd.data.dependent import principal_score  # noqa: E402
 from kd.data.masks import Mask, draw  # noqa: E402
+from kd.data.mechanisms.dependent import principal_score  # noqa: E402
 from kd.data.source import Source  # noqa: E402
 from kd.data.splits import Split  # noqa: E402
 from kd.record import code_address, machine, package_versions, write_atomic  # noqa: E402
 from kd.statistics.dependence import likelihood_ratio  # noqa: E402
 
 ROWS, SITES, LEVEL = 800, 200, 0.05
-ROOMS = (
-    *("data/mechanisms", "data/dependent", "data/laws", "data/masks", "data/sites", "data/within", "data/labels"),
-    *("data/joint", "statistics/dependence", "report/gaps"),
-)
-"""Modules whose code decides the figures."""
+ROOMS = ("data/mechanisms", "data/masks", "statistics/dependence", "report/gaps")
+"""Rooms and modules whose code decides the figures."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from kd.data.sources import Sources
 from kd.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from kd.data.audit import Audit as Audit
+    from kd.data.leaks.audit import Audit as Audit
     from kd.data.masks import Mask as Mask
     from kd.data.masks import MaskRequest as MaskRequest
     from kd.data.masks import draw as draw
@@ -53,56 +53,62 @@ SOURCES = Sources(
 MECHANISMS = Registry(
     "mechanism",
     {
-        "complete": Entry("kd.data.mechanisms:complete", "nothing is hidden", "ours"),
+        "complete": Entry("kd.data.mechanisms.at_random:complete", "nothing is hidden", "ours"),
         "mcar": Entry(
-            "kd.data.mechanisms:mcar",
+            "kd.data.mechanisms.at_random:mcar",
             "each modality is hidden completely at random, at least one stays",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
         "pattern": Entry(
-            "kd.data.dependent:pattern",
+            "kd.data.mechanisms.dependent:pattern",
             "each row shows one pattern of modalities, drawn from a distribution over patterns",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
         "mar": Entry(
-            "kd.data.dependent:mar",
+            "kd.data.mechanisms.dependent:mar",
             "modalities are hidden depending on a driver that is always observed",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
         "mnar": Entry(
-            "kd.data.dependent:mnar",
+            "kd.data.mechanisms.dependent:mnar",
             "modalities are hidden depending on what they hide, or on the label",
             "Rubin 1976, doi:10.1093/biomet/63.3.581",
         ),
         "block": Entry(
-            "kd.data.sites:block",
+            "kd.data.mechanisms.sites:block",
             "all rows of a site lose a modality together",
             "Yuan et al. 2012, doi:10.1016/j.neuroimage.2012.03.059",
         ),
         "cells": Entry(
-            "kd.data.within:cells", "single values inside modalities are hidden completely at random", "ours"
+            "kd.data.mechanisms.within:cells", "single values inside modalities are hidden completely at random", "ours"
         ),
         "span": Entry(
-            "kd.data.within:span", "each row loses a run of neighbouring features, or steps, of a modality", "ours"
+            "kd.data.mechanisms.within:span",
+            "each row loses a run of neighbouring features, or steps, of a modality",
+            "ours",
         ),
         "unlabelled": Entry(
-            "kd.data.labels:unlabelled", "labels of training rows are hidden, at a rate or all but so many", "ours"
+            "kd.data.mechanisms.labels:unlabelled",
+            "labels of training rows are hidden, at a rate or all but so many",
+            "ours",
         ),
-        "joint": Entry("kd.data.joint:joint", "what any of several mechanisms hides is hidden", "ours"),
+        "joint": Entry("kd.data.mechanisms.joint:joint", "what any of several mechanisms hides is hidden", "ours"),
         "file": Entry(
-            "kd.data.given:file", "who sees what is read from a Parquet file, ours or another group's", "ours"
+            "kd.data.mechanisms.given:file",
+            "who sees what is read from a Parquet file, ours or another group's",
+            "ours",
         ),
         "severe": Entry(
-            "kd.data.mechanisms:severe",
+            "kd.data.mechanisms.at_random:severe",
             "a few complete training rows, the rest with one modality each",
             "Wang et al., KDD 2020, doi:10.1145/3394486.3403234",
         ),
     },
-    nested={"joint": "kd.data.joint:faults"},
+    nested={"joint": "kd.data.mechanisms.joint:faults"},
 )
 
 _LAZY = {
-    "Audit": "kd.data.audit",
+    "Audit": "kd.data.leaks.audit",
     "DataModule": "kd.data.module",
     "Mask": "kd.data.masks",
     "MaskRequest": "kd.data.masks",

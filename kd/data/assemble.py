@@ -12,10 +12,10 @@ from torch import Tensor
 
 from kd.data.cells import Labels, unlabelled
 from kd.data.columns import Column, Frame
+from kd.data.leaks.telling import label_columns
 from kd.data.parts import Part
 from kd.data.sheets import Sheet, quote
 from kd.data.source import Source
-from kd.data.telling import label_columns
 from kd.errors import ConfigError, DataError
 
 T = TypeVar("T")

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd.data.dependent import laws
-from kd.data.laws import LABEL, Law, PerClass, Principal
 from kd.data.masks import Mask
+from kd.data.mechanisms.dependent import laws
+from kd.data.mechanisms.laws import LABEL, Law, PerClass, Principal
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.synthetic import world_of

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from kd.data import MECHANISMS
-from kd.data.at_test import draw_at_test
 from kd.data.columns import Column, Frame
-from kd.data.kinds import kind_of
-from kd.data.mechanisms import Shown
+from kd.data.mechanisms.at_random import Shown
+from kd.data.mechanisms.at_test import draw_at_test
+from kd.data.mechanisms.kinds import kind_of
 from kd.data.source import Source, tensor_digest
 from kd.data.splits import Split
 from kd.errors import ConfigError, MaskError
@@ -79,7 +79,7 @@ class Mask:
 
     @property
     def kind(self) -> str:
-        """What it declares: MCAR, MAR, MNAR, stratified by label, or unknown (`kd.data.kinds`)."""
+        """What it declares: MCAR, MAR, MNAR, stratified by label, or unknown (`kd.data.mechanisms.kinds`)."""
         return kind_of(self.mechanism, self.parameters)
 
     @property
@@ -218,62 +218,62 @@ def complete(*, seed: int = 0) -> MaskRequest:
 
 
 def mcar(rate: float | Mapping[str, float] = 0.3, *, allow_empty: bool = False, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.mechanisms.mcar`: each modality hidden at random, at least one stays unless `allow_empty`."""
+    """Request `kd.data.mechanisms.at_random.mcar`: each modality hidden at random; one stays, unless `allow_empty`."""
     return MaskRequest({"name": "mcar", "rate": rate, "allow_empty": allow_empty}, seed)
 
 
 def severe(complete: int, *, pool: int | None = None, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.mechanisms.severe`: few complete rows, the rest with one modality each."""
+    """Request `kd.data.mechanisms.at_random.severe`: few complete rows, the rest with one modality each."""
     return MaskRequest({"name": "severe", "complete": complete, "pool": pool}, seed)
 
 
 def pattern(chances: Mapping[str, float], *, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.dependent.pattern`: each row shows one pattern, `{"fou+zer": 0.5, "fou": 0.5}`."""
+    """Request `kd.data.mechanisms.dependent.pattern`: each row shows one pattern, `{"fou+zer": 0.5, "fou": 0.5}`."""
     return MaskRequest({"name": "pattern", "chances": dict(chances)}, seed)
 
 
 def mar(driver: str, rate: float | Mapping[str, float] = 0.3, *, strength: float = 2.0, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.dependent.mar`: hidden at random given a driver that is always observed."""
+    """Request `kd.data.mechanisms.dependent.mar`: hidden at random given a driver that is always observed."""
     return MaskRequest({"name": "mar", "driver": driver, "rate": rate, "strength": strength}, seed)
 
 
 def mnar(
     given: str = "value", rate: float | Mapping[str, float] = 0.3, *, strength: float = 2.0, seed: int = 0
 ) -> MaskRequest:
-    """Request `kd.data.dependent.mnar`: hidden depending on the hidden `value`, or on the `label`."""
+    """Request `kd.data.mechanisms.dependent.mnar`: hidden depending on the hidden `value`, or on the `label`."""
     return MaskRequest({"name": "mnar", "given": given, "rate": rate, "strength": strength}, seed)
 
 
 def block(
     rate: float | Mapping[str, float] = 0.3, *, by: str = "group", sites: int | None = None, seed: int = 0
 ) -> MaskRequest:
-    """Request `kd.data.sites.block`: all rows of a site lose a modality together."""
+    """Request `kd.data.mechanisms.sites.block`: all rows of a site lose a modality together."""
     return MaskRequest({"name": "block", "rate": rate, "by": by, "sites": sites}, seed)
 
 
 def cells(rate: float | Mapping[str, float] = 0.3, *, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.within.cells`: single values inside a modality hidden at random."""
+    """Request `kd.data.mechanisms.within.cells`: single values inside a modality hidden at random."""
     return MaskRequest({"name": "cells", "rate": rate}, seed)
 
 
 def span(rate: float | Mapping[str, float] = 0.3, *, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.within.span`: a run of neighbouring features, or steps, hidden in each row."""
+    """Request `kd.data.mechanisms.within.span`: a run of neighbouring features, or steps, hidden in each row."""
     return MaskRequest({"name": "span", "rate": rate}, seed)
 
 
 def unlabelled(*, rate: float | None = None, labels: int | None = None, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.labels.unlabelled`: labels hidden at a rate, or all but so many."""
+    """Request `kd.data.mechanisms.labels.unlabelled`: labels hidden at a rate, or all but so many."""
     return MaskRequest({"name": "unlabelled", "rate": rate, "labels": labels}, seed)
 
 
 def joint(parts: Mapping[str, MaskRequest], *, allow_empty: bool = False, seed: int = 0) -> MaskRequest:
-    """Request `kd.data.joint.joint`: what any of several mechanisms hides; their own seeds are not used."""
+    """Request `kd.data.mechanisms.joint.joint`: what any of several mechanisms hides; their own seeds are not used."""
     inside = {name: request.part for name, request in parts.items()}
     return MaskRequest({"name": "joint", "parts": inside, "allow_empty": allow_empty}, seed)
 
 
 def file(path: str | Path, *, allow_empty: bool = False, declared: str = "", seed: int = 0) -> MaskRequest:
-    """Request `kd.data.given.file`: who sees what stands in a Parquet file; `{seed}` in the path is the seed."""
+    """Request `kd.data.mechanisms.given.file`: who sees what stands in a Parquet file; `{seed}` is the seed."""
     return MaskRequest({"name": "file", "path": str(path), "allow_empty": allow_empty, "declared": declared}, seed)
 
 

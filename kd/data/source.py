@@ -36,7 +36,7 @@ class Source:
         observed: bool [N, M], columns in the order of `inputs`; False where nature left a gap. All True by default.
         labelled: bool [N]; False where a mask hides the label. All True by default.
         group: int64 [N]; rows of one group never land in different splits. Every row its own group by default.
-        card: licence, origin, traps; `pretraining`, which of its rows encoders have seen (`kd.data.pretraining`).
+        card: licence, origin, traps; `pretraining`, which of its rows encoders have seen (`kd.data.leaks.pretraining`).
         ceiling: the best accuracy any method can reach on a subset of modalities, where it is known.
         ids: one name per row, for errors; "row 0", "row 1", ... by default.
         modality: what each is; by default a uint8 tensor [N, 3, H, W] is pictures, any other one vectors. Columns of

@@ -44,7 +44,7 @@ def stored(
         unlabelled: `refuse` makes a row without a label a fault; `drop` leaves it out.
         in_memory: decode pictures once; False decodes them whenever a batch asks, in the loader's workers.
         card: licence, origin and traps, for reports; `pretraining`, what encoders have seen of these rows
-            (`kd.data.pretraining`).
+            (`kd.data.leaks.pretraining`).
 
     Raises:
         DataError: every fault that can be told at once, each with its row and what to do.

@@ -65,7 +65,7 @@ def table(
         separator: between two cells of a CSV.
         missing: words that stand for an empty cell, as `NA` or `-999`.
         card: licence, origin and traps, for reports; `pretraining`, what encoders have seen of these rows
-            (`kd.data.pretraining`).
+            (`kd.data.leaks.pretraining`).
 
     Raises:
         DataError: every fault that can be told at once, each with its file, its row and what to do.

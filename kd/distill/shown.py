@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from kd.data.audit import Audit
+from kd.data.leaks.audit import Audit
 from kd.errors import ConfigError
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 from torch import Tensor
 
-from kd.data.mechanisms import unconditioned_stay
+from kd.data.mechanisms.at_random import unconditioned_stay
 from kd.evaluate.predictions import SEPARATOR
 from kd.tasks import Task
 
@@ -34,8 +34,8 @@ STEP, INDEPENDENT_TOP = 0.1, 0.9
 def one_stays(rate: float, count: int) -> Numbers:
     """Return the chances that 0..M modalities stay at a realised rate, given that at least one does.
 
-    The law of the mask `mcar`: binomial with the stay probability that `kd.data.mechanisms.unconditioned_stay` solves
-    for, divided by the chance that something stays; possible up to the rate 1 - 1/M.
+    The law of the mask `mcar`: binomial with the stay probability that `unconditioned_stay` of
+    `kd.data.mechanisms.at_random` solves for, divided by the chance that something stays; possible up to 1 - 1/M.
 
     >>> one_stays(0.5, 2).round(6), one_stays(0.0, 2).round(6)
     (array([0., 1., 0.]), array([0., 0., 1.]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kd.config import Study
-from kd.data.kinds import kind_of
+from kd.data.mechanisms.kinds import kind_of
 from kd.data.source import Source
 from kd.evaluate.metrics import subset_rows, summarise
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine

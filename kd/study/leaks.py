@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from kd.config import Study
-from kd.data.audit import Audit
-from kd.data.declared import refuse_undeclared
-from kd.data.duplicates import copies, refuse_copies
+from kd.data.leaks.audit import Audit
+from kd.data.leaks.declared import refuse_undeclared
+from kd.data.leaks.duplicates import copies, refuse_copies
+from kd.data.leaks.pretraining import refuse_pretrained_on
+from kd.data.leaks.telling import telling_columns
 from kd.data.locked import load_locked, touched
 from kd.data.masks import Mask
-from kd.data.pretraining import refuse_pretrained_on
 from kd.data.source import Source
 from kd.data.splits import Split
-from kd.data.telling import telling_columns
 from kd.distill.trained import rows_seen
 from kd.errors import KDError, LeakError
 from kd.record import runs_root, write_atomic

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kd.data import load_source
 from kd.data.bayes import MaskProcess, bayes_rule, rule_without_mask
-from kd.data.dependent import laws
-from kd.data.laws import Law
 from kd.data.masks import Mask, draw
+from kd.data.mechanisms.dependent import laws
+from kd.data.mechanisms.laws import Law
 from kd.data.splits import split
 from kd.data.synthetic import bayes_posterior, world_of
 from kd.errors import DataError, MaskError

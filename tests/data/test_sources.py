@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from kd.data import SOURCES, load_source
+from kd.data.leaks.telling import label_columns
 from kd.data.mfeat import WIDTHS, mfeat
 from kd.data.shipped import data_home
 from kd.data.source import Source
 from kd.data.splits import split
 from kd.data.synthetic import World, bayes_accuracy, bayes_posterior, synthetic
-from kd.data.telling import label_columns
 from kd.errors import ConfigError, DataError
 from kd.registry import keywords
 

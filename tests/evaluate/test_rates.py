@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from kd.data.mechanisms import mcar
+from kd.data.mechanisms.at_random import mcar
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.evaluate.predictions import all_subsets

@@ -21,8 +21,8 @@ from kd.ablate.grid import make_grid
 from kd.config import Study, parse
 from kd.data import MECHANISMS, load_source
 from kd.data.columns import Frame
-from kd.data.kinds import KINDS
 from kd.data.locked import lock
+from kd.data.mechanisms.kinds import KINDS
 from kd.data.module import loader
 from kd.data.source import Source
 from kd.data.splits import Split, split

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kd.data.columns import Frame
-from kd.data.mechanisms import Shown, rates_of
+from kd.data.mechanisms.at_random import Shown, rates_of
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError

@@ -231,7 +231,7 @@ def test_mechanisms_that_together_leave_rows_nothing_are_refused_unless_that_is_
 
 
 def test_sites_of_any_sizes_lose_their_share_within_the_largest_and_never_everything() -> None:
-    from kd.data.sites import _lost
+    from kd.data.mechanisms.sites import _lost
 
     random = torch.Generator().manual_seed(0)
     for seed in range(300):
@@ -245,7 +245,7 @@ def test_sites_of_any_sizes_lose_their_share_within_the_largest_and_never_everyt
 
 
 def test_a_draw_of_few_uneven_sites_that_misses_its_rate_is_refused() -> None:
-    from kd.data.sites import _lost
+    from kd.data.mechanisms.sites import _lost
 
     sizes = torch.tensor([0.024, 0.581, 0.074, 0.018, 0.062, 0.241]).double()
     rates = {"m0": 0.372, "m1": 0.776, "m2": 0.765, "m3": 0.945}

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kd.data import MECHANISMS
-from kd.data.mechanisms import Shown
+from kd.data.mechanisms.at_random import Shown
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.seeding import derive

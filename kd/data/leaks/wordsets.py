@@ -1,4 +1,4 @@
-"""Rows of words: which have nearly the same ones, and how surprising that is. Used by `kd.data.duplicates`."""
+"""Rows of words: which have nearly the same ones, and how surprising that is. Used by `kd.data.leaks.duplicates`."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from kd.data.columns import Column, Frame, Images
-from kd.data.likeness import Columns, mean_of
-from kd.data.wordsets import WordSets
+from kd.data.leaks.likeness import Columns, mean_of
+from kd.data.leaks.wordsets import WordSets
 
 TOLERANCE = 0.01
 """Share of a column's spread within which two numbers are alike."""

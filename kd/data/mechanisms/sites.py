@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kd.data.columns import Frame
-from kd.data.mechanisms import rates_of, unconditioned_stay
+from kd.data.mechanisms.at_random import rates_of, unconditioned_stay
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError
@@ -27,11 +27,11 @@ def block(
 ) -> Tensor:
     """Hide modalities site by site: all training rows of a site lose a modality together; each site keeps one.
 
-    Sites follow the law of `kd.data.mechanisms.mcar`, each as if it were a row: modality k leaves those that still hold
-    something with chance q_k, those that hold nothing yet with a chance that leaves them one. Not each site is drawn by
-    itself: in either set, sites in a random order lose it while their share of rows is not passed, and the next one
-    with the chance that makes the mean right. So what is realised differs from the rate by less than the largest site's
-    share.
+    Sites follow the law of `mcar` (`kd.data.mechanisms.at_random`), each as if it were a row: modality k leaves those
+    that still hold something with chance q_k, those that hold nothing yet with a chance that leaves them one. Not each
+    site is drawn by itself: in either set, sites in a random order lose it while their share of rows is not passed, and
+    the next one with the chance that makes the mean right. So what is realised differs from the rate by less than the
+    largest site's share.
 
     Args:
         rate: fraction of the training rows that lose a modality, in [0, 1), for all modalities or by name (unnamed

@@ -13,7 +13,7 @@ import torch
 
 from kd.data import load_source
 from kd.data.columns import Frame, Images, Texts
-from kd.data.duplicates import copies, refuse_copies
+from kd.data.leaks.duplicates import copies, refuse_copies
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import LeakError

@@ -1,7 +1,7 @@
 """The ledger of the leak audit: which rows each fitted object saw.
 
-What in the data themselves gives the answer away is looked for in `kd.data.duplicates` and `kd.data.telling`, masks in
-`kd.data.declared`, pre-trained encoders in `kd.data.pretraining`, rows that are set aside in `kd.data.locked`.
+What in the data themselves gives the answer away is looked for in `duplicates` and `telling` beside this file, masks in
+`declared`, pre-trained encoders in `pretraining`, rows that are set aside in `kd.data.locked`.
 """
 
 from __future__ import annotations

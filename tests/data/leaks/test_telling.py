@@ -6,8 +6,8 @@ import torch
 
 from kd.data import load_source
 from kd.data.columns import Frame
+from kd.data.leaks.telling import label_columns, suspect_columns, telling_columns
 from kd.data.source import Source
-from kd.data.telling import label_columns, suspect_columns, telling_columns
 
 
 def source(x, label, **fields):

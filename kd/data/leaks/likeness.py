@@ -1,6 +1,6 @@
 """Rows of numbers and categories: which are alike, and how surprising that is.
 
-Used by `kd.data.duplicates`, which says when two rows are copies; `kd.data.comparable` makes the columns.
+Used by `kd.data.leaks.duplicates`, which says when two rows are copies; `kd.data.leaks.comparable` makes the columns.
 """
 
 from __future__ import annotations

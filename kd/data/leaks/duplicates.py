@@ -22,11 +22,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from kd.data.comparable import comparable
-from kd.data.likeness import Columns
+from kd.data.leaks.comparable import comparable
+from kd.data.leaks.likeness import Columns
+from kd.data.leaks.wordsets import WordSets
 from kd.data.source import Source
 from kd.data.splits import Split
-from kd.data.wordsets import WordSets
 from kd.errors import LeakError
 from kd.seeding import generator
 

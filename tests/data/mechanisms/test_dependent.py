@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from kd.data.dependent import principal_score
 from kd.data.masks import draw
+from kd.data.mechanisms.dependent import principal_score
 from kd.data.source import Source
 from kd.data.splits import Split, split
 from kd.errors import MaskError

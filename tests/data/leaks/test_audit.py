@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.data.audit import Audit
+from kd.data.leaks.audit import Audit
 from kd.errors import LeakError
 
 

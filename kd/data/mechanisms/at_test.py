@@ -1,7 +1,7 @@
 """The same mechanism over the test rows: how what hides modalities in training would hide them at test.
 
-Whatever a law is fitted to are training rows (`kd.data.laws`), as for the training mask of the same seed, so that one
-process covers both; the draws are a stream of their own, so that who is hidden at test is independent of it.
+Whatever a law is fitted to are training rows (`kd.data.mechanisms.laws`), as for the training mask of the same seed, so
+that one process covers both; the draws are a stream of their own, so that who is hidden at test is independent of it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from kd.data.dependent import hidden_by, laws
-from kd.data.mechanisms import Shown
+from kd.data.mechanisms.at_random import Shown
+from kd.data.mechanisms.dependent import hidden_by, laws
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError

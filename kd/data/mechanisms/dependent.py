@@ -1,7 +1,7 @@
 """Mechanisms whose rows are told apart: by a pattern's chance, by another modality (MAR), by what is hidden (MNAR).
 
-As in `kd.data.mechanisms`, only training rows are touched, each modality draws from its own stream, and the rate asked
-for is the mean chance over the training rows that have the modality; what is realised differs by the draw alone.
+As in `kd.data.mechanisms.at_random`, only training rows are touched, each modality draws from its own stream, and the
+rate asked for is the mean chance over the training rows that have the modality; what is realised differs by the draw.
 `laws` gives the chances themselves, as functions of a row.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kd.data.laws import LABEL, Law, PerClass, Principal, law, per_class, principal, scores
-from kd.data.mechanisms import rates_of, uniform
+from kd.data.mechanisms.at_random import rates_of, uniform
+from kd.data.mechanisms.laws import LABEL, Law, PerClass, Principal, law, per_class, principal, scores
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kd.data.mechanisms import Shown, spread_over_classes
+from kd.data.mechanisms.at_random import Shown, spread_over_classes
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError

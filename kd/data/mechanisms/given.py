@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kd.data.masks import LABELLED, Mask
-from kd.data.mechanisms import Shown
+from kd.data.mechanisms.at_random import Shown
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import MaskError
@@ -42,7 +42,7 @@ def file(
         path: of the file; `{seed}` in it stands for the replicate's seed.
         allow_empty: some rows may keep nothing.
         declared: why values are missing, as whoever made the file says; mcar and mar are tested against the label
-            (`kd.data.declared`), and nothing said is stamped as unknown.
+            (`kd.data.leaks.declared`), and nothing said is stamped as unknown.
 
     Raises:
         MaskError: the file is missing or damaged; of ours, and changed or of other data; a column is no modality or not

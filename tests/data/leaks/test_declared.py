@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from kd.data import MECHANISMS, load_source, split
-from kd.data.declared import label_dependence, refuse_undeclared
-from kd.data.kinds import KINDS
+from kd.data.leaks.declared import label_dependence, refuse_undeclared
+from kd.data.leaks.pretraining import declared, refuse_pretrained_on
 from kd.data.masks import Mask, draw
-from kd.data.pretraining import declared, refuse_pretrained_on
+from kd.data.mechanisms.kinds import KINDS
 from kd.errors import DataError, LeakError
 
 SOURCE = load_source("synthetic", rows=1200, modalities=3)

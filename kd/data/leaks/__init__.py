@@ -1,0 +1,1 @@
+"""What gives a result away: rows that an object saw, copies, columns that tell the label, masks and encoders."""
