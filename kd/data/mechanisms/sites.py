@@ -40,15 +40,16 @@ def block(
         sites: deal the rows at random to so many sites instead, where the data have none.
 
     Raises:
-        MaskError: the column is unknown, there are fewer than two sites, or they cannot lose so much and keep one each.
+        MaskError: the column is unknown, there are fewer than two sites or than two rows in the mean site, or they
+            cannot lose so much and keep one modality each.
     """
     rates = rates_of(source, rate, "block")
     site = _sites(source, split.train, by) if sites is None else _dealt(source, split.train, sites, seed)
     count = int(site.max()) + 1
-    if count < 2 or (sites is None and by == "group" and count == len(site)):
+    if count < 2 or (sites is None and 2 * count > len(site)):
         raise MaskError(
-            f"{source.name}: block: {count} sites among {len(site)} training rows; expected at least 2, with several "
-            "rows each: name a column, as in by: table[site], or deal the rows to sites: 10"
+            f"{source.name}: block: {count} sites among {len(site)} training rows; expected at least 2, of two rows or "
+            "more: name a column, as in by: table[site], or deal the rows to sites: 10"
         )
     share = _shares(source, split.train, site, count)
     lost = _lost(source.name, seed, rates, share)
