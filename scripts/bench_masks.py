@@ -283,8 +283,8 @@ def committed() -> dict[str, Any]:
     statistics = json.loads((RECORDS / "bench_statistics.json").read_text())
     code = {**masks["code"], **{key: value for key, value in statistics["code"].items() if "/" in key}}
     return {
-        "worst_coverage": statistics["figures"]["worst_coverage"] / 100,
-        "best_coverage": statistics["figures"]["best_coverage"] / 100,
+        "worst_coverage": round(statistics["figures"]["worst_coverage"] / 100, 4),
+        "best_coverage": round(statistics["figures"]["best_coverage"] / 100, 4),
         **{name: masks["figures"][name] for name in ("worst_false_alarm_rate", "least_power")},
         "code_of_full_bench": {room: address[:12] for room, address in code.items()},
         "same_code": code == code_address(*code),
