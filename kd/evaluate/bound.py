@@ -16,6 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kd.statistics.significance import holm
+
 LEVEL = 0.05
 COLUMNS = ("seeds", "rows", "method_only", "rule_only", "difference", "p", "adjusted", "above")
 
@@ -55,13 +57,12 @@ def against_bayes(cells: Mapping[Cell, tuple[Tensor, Tensor]], *, level: float =
         seeds, rows, method_only and rule_only (rows on which only one is right, over all seeds), difference (of
         accuracies), p, adjusted, above; indexed by the cells.
     """
-    from statsmodels.stats.multitest import multipletests
-
     if not cells:
         return pd.DataFrame(columns=list(COLUMNS))
     found = pd.DataFrame([_counts(*pair) for pair in cells.values()], index=pd.Index(list(cells), tupleize_cols=False))
     found["p"] = [exceeds(*pair) for pair in cells.values()]
-    found["above"], found["adjusted"] = multipletests(found["p"], alpha=level, method="holm")[:2]
+    found["adjusted"] = holm(found["p"].to_numpy())
+    found["above"] = found["adjusted"] <= level
     return found[list(COLUMNS)]
 
 

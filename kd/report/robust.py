@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kd.evaluate import BAYES
 from kd.report import tables
 from kd.report.evidence import Evidence
 from kd.report.opening import versatile
@@ -138,7 +139,7 @@ def robust_sentences(frame: pd.DataFrame, games: pd.DataFrame, kinds: Mapping[st
 
 
 def _highest(frame: pd.DataFrame, metric: str) -> str:
-    areas = frame[(frame["quantity"] == "area") & (frame["node"] != "Bayes rule")].groupby("node")["value"].mean()
+    areas = frame[(frame["quantity"] == "area") & (frame["node"] != BAYES)].groupby("node")["value"].mean()
     if not len(areas):
         return ""  # nothing that was trained answers every subset
     best = areas.idxmin() if metric in LOWER_IS_BETTER else areas.idxmax()

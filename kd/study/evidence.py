@@ -13,6 +13,7 @@ from torch import Tensor
 from kd.config import Study
 from kd.data.mechanisms.kinds import kind_of
 from kd.data.source import Source
+from kd.evaluate import BAYES
 from kd.evaluate.metrics import subset_rows, summarise
 from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
 from kd.record import digest, run_folder
@@ -23,9 +24,6 @@ from kd.study.cost import cost_table
 from kd.study.replicate import Replicate
 from kd.study.robustness import robustness_tables
 from kd.tasks import Task
-
-BAYES = "Bayes rule"
-"""The row of the table that no method can pass but by luck; only for data whose law is known."""
 
 REPRODUCED = ("subsets", "summary", "contrasts", "robustness", "shapley", "patterns")
 """Tables whose every number is the same when a study is run again."""

@@ -25,6 +25,7 @@ from kd.data.splits import Split
 from kd.errors import KDError, LeakError
 from kd.seeding import generator
 from kd.statistics.dependence import likelihood_ratio
+from kd.statistics.significance import holm
 
 LEVEL = 0.001
 """At which a file's declaration is rejected, over all of its modalities."""
@@ -140,14 +141,15 @@ def _depends_on_label(mask: Mask, source: Source, split: Split) -> list[str]:
         for column, name in enumerate(mask.modalities)
         if (chance := label_dependence(mask, source, split, column)) is not None
     }
-    for place, (name, chance) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
-        if chance * (len(chances) - place) > LEVEL:
-            break
+    if not chances:
+        return []
+    name, chance = min(chances.items(), key=lambda item: item[1])
+    if holm(list(chances.values())).min() <= LEVEL:
         raise LeakError(
             f"{_called(mask)}: declared {mask.kind}, but who has {name!r} depends on the label (p = {chance:.1g} over "
             f"the training rows, {len(chances)} modalities tested); declare it mnar"
         )
-    return [f"tested against the label, least p {min(chances.values()):.2g}"] if chances else []
+    return [f"tested against the label, least p {chance:.2g}"]
 
 
 def label_dependence(mask: Mask, source: Source, split: Split, column: int) -> float | None:
