@@ -54,8 +54,8 @@ class Node:
     drop: float = 0.0
     """Probability in [0, 1) that an available modality is hidden in training; one always stays."""
     model: dict[str, Any] = field(default_factory=dict)
-    """width, encoder, encoders, fusion: keyword arguments of `kd.Classifier`; or `import: package.module:Class` with
-    takes, checkpoint, prefix and the class's arguments, for a network of your own."""
+    """width, encoder, encoders, fusion, absent: keyword arguments of `kd.Classifier`; or `import: package.module:Class`
+    with takes, checkpoint, prefix and the class's arguments, for a network of your own."""
     init: str | dict[str, str] | None = None
     """Node whose weights it starts from, instead of random ones; or modality -> node whose encoder, and under `concat`
     whose part of the head, it starts from."""

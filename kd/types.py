@@ -146,12 +146,14 @@ class Output:
         feature: [B, D], the representation after fusion.
         parts: [B, M, D], one representation per modality, zero where absent.
         hints: module path -> tensor, only for the modules that edges name.
+        auxiliary: [B], what the network itself wants to be small while it trains, weighted: a reconstruction, a prior.
     """
 
     logits: Tensor
     feature: Tensor | None = None
     parts: Tensor | None = None
     hints: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary: Tensor | None = None
 
     def detach(self) -> Output:
         """Return the same values outside the gradient's graph, as a frozen teacher gives them."""

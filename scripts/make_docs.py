@@ -25,6 +25,7 @@ REGISTRIES = {
     "objectives": "kd.objectives:OBJECTIVES",
     "encoders": "kd.models:ENCODERS",
     "fusions": "kd.models:FUSIONS",
+    "stand-ins": "kd.models:STAND_INS",
     "mechanisms": "kd.data:MECHANISMS",
     "sources": "kd.data:SOURCES",
     "augmentations": "kd.distill:AUGMENTATIONS",

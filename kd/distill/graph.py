@@ -13,12 +13,12 @@ from kd.data import MECHANISMS, SOURCES
 from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from kd.distill.trainer import trainer_faults
 from kd.errors import GraphError
-from kd.models import ENCODERS, FUSIONS
+from kd.models import ENCODERS, FUSIONS, STAND_INS
 from kd.models.imported import spec_faults
 from kd.objectives import OBJECTIVES
 from kd.registry import suggest
 
-MODEL_KEYS = ("width", "encoder", "encoders", "fusion")
+MODEL_KEYS = ("width", "encoder", "encoders", "fusion", "absent")
 
 
 def order(study: Study) -> list[str]:
@@ -167,6 +167,8 @@ def _model_faults(model: Mapping[str, Any], where: str) -> list[str]:
         found += ENCODERS.faults(model["encoder"], f"{where}.encoder")
     if "fusion" in model:
         found += FUSIONS.faults(model["fusion"], f"{where}.fusion")
+    if "absent" in model:
+        found += STAND_INS.faults(model["absent"], f"{where}.absent")
     encoders = model.get("encoders", {})
     if not isinstance(encoders, Mapping):
         return [*found, f"{where}.encoders: expected a mapping from modality to encoder, got {encoders!r}"]

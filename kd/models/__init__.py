@@ -1,4 +1,4 @@
-"""Networks: an encoder per modality, a fusion that knows what is absent, a head; and the tables that name them."""
+"""Networks: an encoder per modality, a stand-in for what is absent, a fusion, a head; the tables that name them."""
 
 from __future__ import annotations
 
@@ -71,6 +71,17 @@ FUSIONS = Registry(
             "kd.models.fusion:Attention",
             "a learnt query attends to the tokens present, absent keys masked",
             "Vaswani et al. 2017, 1706.03762; pooling of 1810.00825",
+        ),
+    },
+)
+
+STAND_INS = Registry(
+    "stand-in",
+    {
+        "nothing": Entry(
+            "kd.models.absent.base:StandIn",
+            "absent modalities stay absent: zeros in the fusion",
+            "Wang et al., KDD 2020",
         ),
     },
 )

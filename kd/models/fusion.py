@@ -29,8 +29,13 @@ class Fusion(nn.Module):
     replicable = True
     width: int
 
-    def forward(self, tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Fuse tokens [B, T, D] by modality under present bool [B, M] to [B, width]."""
+    def forward(
+        self, tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor], present: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Fuse tokens [B, T, D] by modality under present bool [B, M] to [B, width].
+
+        One that has a loss of its own returns it beside that in training mode, weighted, [B].
+        """
         raise NotImplementedError
 
     @staticmethod
