@@ -53,6 +53,10 @@ class Node:
     """Training rows: with at least one modality it sees, or with every modality of the data."""
     drop: float = 0.0
     """Probability in [0, 1) that an available modality is hidden in training; one always stays."""
+    drop_warmup: float = 0.0
+    """Share of the steps, in [0, 1], over which `drop` grows from 0."""
+    recombine: float = 0.0
+    """Probability in [0, 1] that a training row takes each modality from a row of its class in the batch."""
     model: dict[str, Any] = field(default_factory=dict)
     """width, encoder, encoders, fusion, absent: keyword arguments of `kd.Classifier`; or `import: package.module:Class`
     with takes, checkpoint, prefix and the class's arguments, for a network of your own."""

@@ -110,15 +110,7 @@ def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
 
 
 def _node_faults(node: Node, where: str) -> list[str]:
-    found = []
-    if not (node.supervised >= 0 and math.isfinite(node.supervised)):
-        found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
-    found += _sees_faults(node.sees, where)
-    if not 0 <= node.drop < 1:
-        found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
-    for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
-        if getattr(node, field) < least:
-            found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")
+    found = _sees_faults(node.sees, where) + _number_faults(node, where)
     if node.patience is not None and (node.patience < 1 or node.select == "last"):
         needs = "at least 1" if node.select != "last" else "no patience with select: last, which compares no scores"
         found.append(f"{where}.patience: expected {needs}, got {node.patience}")
@@ -133,6 +125,22 @@ def _node_faults(node: Node, where: str) -> list[str]:
     if "import" in node.model:
         return found + spec_faults(node.model, node.sees, f"{where}.model")
     return found + _model_faults(node.model, f"{where}.model")
+
+
+def _number_faults(node: Node, where: str) -> list[str]:
+    """Return the fields of a node that hold a number out of range."""
+    found = []
+    if not (node.supervised >= 0 and math.isfinite(node.supervised)):
+        found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
+    if not 0 <= node.drop < 1:
+        found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
+    for field in ("drop_warmup", "recombine"):
+        if not 0 <= getattr(node, field) <= 1:
+            found.append(f"{where}.{field}: expected a share in [0, 1], got {getattr(node, field)}")
+    for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
+        if getattr(node, field) < least:
+            found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")
+    return found
 
 
 def _init_faults(node: Node, where: str, nodes: Mapping[str, Node]) -> list[str]:
@@ -194,13 +202,18 @@ def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]
 def _taught_faults(edge: Edge, where: str, teacher: Node, student: Node) -> list[str]:
     if student.steps == 0:
         return [f"{where}.student: {edge.student} takes 0 steps and learns nothing; give it steps or remove the edge"]
-    changed = sorted(set(student.augment) & set(student.sees) & set(teacher.sees))
+    changed = sorted(changed_for(teacher, student))
     if edge.cache and changed:
         return [
             f"{where}.cache: outputs computed once belong to {', '.join(changed)} as it is, which {edge.student} "
-            "augments; remove cache"
+            "augments or recombines; remove cache"
         ]
     return []
+
+
+def changed_for(teacher: Node, student: Node) -> set[str]:
+    """Return the modalities of a teacher that its student's training changes: augments, or takes from other rows."""
+    return set(teacher.sees) if student.recombine else set(student.augment) & set(student.sees) & set(teacher.sees)
 
 
 def _baseline_faults(study: Study) -> list[str]:

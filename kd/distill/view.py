@@ -81,6 +81,15 @@ def drop(present: Tensor, probability: float | Tensor, draws: Tensor) -> Tensor:
     return torch.where(kept.any(dim=1, keepdim=True), kept, saved)
 
 
+def grown(rate: float | Tensor, step: int, steps: float, warmup: float) -> float | Tensor:
+    """Return a rate that grows linearly from 0 over the first share `warmup` of the steps and then stays.
+
+    >>> grown(0.5, 10, 100, 0.4), grown(0.5, 60, 100, 0.4), grown(0.5, 0, 100, 0.0)
+    (0.125, 0.5, 0.5)
+    """
+    return rate if step >= warmup * steps else rate * (step / (warmup * steps))
+
+
 def row_draws(seed: int | Tensor, index: Tensor, columns: int) -> Tensor:
     """Return draws uniform in [0, 1), float32 [B, columns]: functions of (seed, row) alone.
 

@@ -16,6 +16,7 @@ from kd.data.splits import Split
 from kd.data.splits import split as split_rows
 from kd.distill.fit import Setting, train_graph, training_rows
 from kd.evaluate.patterns import training_patterns
+from kd.evaluate.predictions import SEPARATOR
 from kd.record import RunRecord, run_folder
 from kd.study.answers import FLOAT, Answers, baseline_answers, node_answers, unflat
 from kd.study.compress import compress_student
@@ -156,6 +157,8 @@ def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[st
         sees = [modality for modality in setting.source.modalities if modality in node.sees]
         columns = [setting.source.modalities.index(modality) for modality in sees]
         found[name] = training_patterns(setting.available[training_rows(node, setting)][:, columns], sees)
+        if isinstance(node, Node) and node.recombine:
+            found[name].setdefault(SEPARATOR.join(sees), 0)  # made of several rows, though none of them may show it
     return found
 
 
