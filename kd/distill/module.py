@@ -14,8 +14,8 @@ from kd.distill import OPTIMIZERS, SCHEDULES
 from kd.distill.augment import Augmentation
 from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, curve_points, distillation_loss, diverged, total
-from kd.distill.teachers import Cached
 from kd.distill.recombine import recombine
+from kd.distill.teachers import Cached
 from kd.distill.view import drop, eligible, grown, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
