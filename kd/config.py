@@ -1,7 +1,8 @@
 """The configuration: dataclasses are the single schema, YAML files are merged into them, all faults are told at once.
 
-A file may `use:` fragments; they are merged in order, then the file itself, then `key=value` from the command line. A
-part (`{name: ...}`) whose name changes is replaced whole, so that no argument of the old one lingers.
+A file may `use:` fragments; they are merged in order, then the file itself, then `key=value` from the command line;
+what stands under `quick:` is merged before the latter where it says `quick=true`. A part (`{name: ...}`) whose name
+changes is replaced whole, so that no argument of the old one lingers.
 """
 
 from __future__ import annotations
@@ -219,8 +220,23 @@ def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     for override in overrides:
         if "=" not in override or override.startswith("-"):
             raise ConfigError(f"{override!r}: expected key=value, e.g. seeds=20 or edges.fou.weight=2")
-    found: dict[str, Any] = merge(merged, dotted(overrides))
+    shorter, asked = merged.pop("quick", None), dotted(overrides)
+    if shorter is not None and not isinstance(shorter, Mapping):
+        raise ConfigError(f"{path}: quick: expected a mapping of what a short run changes, got {shorter!r}")
+    if _quick(asked.pop("quick", False)):
+        if shorter is None:
+            raise ConfigError(
+                f"{path}: quick: the config has no short form; add `quick: {{seeds: 2}}` or drop quick=true"
+            )
+        merged = merge(merged, shorter)
+    found: dict[str, Any] = merge(merged, asked)
     return found
+
+
+def _quick(asked: Any) -> bool:
+    if not isinstance(asked, bool):
+        raise ConfigError(f"quick: expected true or false on the command line, got {asked!r}")
+    return asked
 
 
 def dotted(overrides: Sequence[str]) -> dict[str, Any]:

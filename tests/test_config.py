@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kd.config import load, parse
+from kd.config import load, load_tree, parse
 from kd.distill.graph import order, part_faults
 from kd.errors import ConfigError
 
@@ -140,6 +141,26 @@ def test_command_line_wins_over_the_file_and_the_file_over_what_it_uses(tmp_path
     )
     study = load(tmp_path / "main.yaml", ["seeds=3"])
     assert (study.seeds, study.margin, study.first_seed) == (3, 0.25, 7)
+
+
+def test_quick_merges_the_short_form_below_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text("seeds: 20\nmargin: 0.02\nquick: {seeds: 2, margin: 0.1}\n")
+    assert load_tree(tmp_path / "some.yaml") == {"seeds": 20, "margin": 0.02}
+    assert load_tree(tmp_path / "some.yaml", ["quick=true", "margin=0.3"]) == {"seeds": 2, "margin": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "expected"),
+    [
+        ("seeds: 2", "quick=true", "quick: the config has no short form; add `quick: {seeds: 2}` or drop quick=true"),
+        ("quick: 3", "seeds=1", "quick: expected a mapping of what a short run changes, got 3"),
+        ("quick: {seeds: 2}", "quick=2", "quick: expected true or false on the command line, got 2"),
+    ],
+)
+def test_wrong_quick_is_one_line(tmp_path: Path, text: str, override: str, expected: str) -> None:
+    (tmp_path / "some.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load_tree(tmp_path / "some.yaml", [override])
 
 
 def test_part_whose_name_changes_is_replaced_whole(tmp_path: Path) -> None:

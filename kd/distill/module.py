@@ -44,7 +44,8 @@ class Distiller(pl.LightningModule):
         rows: learn from rows with `any` of its modalities, or from `complete` rows.
         drop: probability in [0, 1) that an available modality is hidden in training.
         drop_warmup: share of the steps over which `drop` grows from 0.
-        recombine: probability in [0, 1] that a row takes each modality from a row of its class (`kd.distill.recombine`).
+        recombine: probability in [0, 1] that a row takes each modality from a row of its class, see
+            `kd.distill.recombine`.
         supervised: weight of the labels' loss.
         task: by default the model's own, `multiclass` if it has none.
         optimizer: part, see `kd list optimizers`.
