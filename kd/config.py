@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -132,6 +132,21 @@ class Contrast:
 
 
 @dataclass
+class Family:
+    """Comparisons declared all at once: each method against each of a few baselines, on one score.
+
+    They are spelt out into `contrasts`, named METHOD_vs_BASELINE, when the config is parsed.
+    """
+
+    baselines: list[str]
+    """Nodes, baselines or ensembles that every method has to beat."""
+    over: Literal["complete", "subsets"] = "subsets"
+    """Complete test rows, or the mean over the subsets that both can answer."""
+    methods: list[str] = field(default_factory=list)
+    """By default every node, baseline and ensemble that sees all modalities and is none of `baselines`."""
+
+
+@dataclass
 class Compression:
     """What is made small, and how."""
 
@@ -157,9 +172,16 @@ class Study:
     mask_seed: int | None = None
     """Draw every seed's mask from this seed instead, to tell the mask's variance from the training's."""
     class_weight: list[float] | None = None
+    test_masks: dict[str, Part] = field(default_factory=dict)
+    """Name -> mechanism that hides modalities of test rows, drawn anew in each replicate; `clean`, which hides nothing,
+    is always among them."""
     baselines: dict[str, Baseline] = field(default_factory=dict)
     ensembles: dict[str, Ensemble] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
+    family: Family | None = None
+    """Contrasts of many methods with the same few baselines; Holm covers them and `contrasts` alike."""
+    simple: list[str] = field(default_factory=list)
+    """Methods to use unless another one is better; by default baselines, ensembles and the plain masked models."""
     margin: float = 0.01
     """A difference inside plus or minus this, with its whole interval, is a tie."""
     test: Literal["crossed", "wilcoxon", "permutation"] = "crossed"
@@ -243,7 +265,60 @@ def parse(tree: Mapping[str, Any], source: str = "") -> Study:
     found = schema_faults(Study, tree, "")
     if found:
         raise ConfigError(found, source)
-    return _build(Study, tree)
+    return with_family(_build(Study, tree), source)
+
+
+def with_family(study: Study, source: str = "") -> Study:
+    """Return a study whose `family` is spelt out into its contrasts, which come after those that are declared.
+
+    A comparison that is declared as well keeps the name it has there.
+
+    Raises:
+        ConfigError: a contrast of that name is another comparison.
+    """
+    declared = [asdict(contrast) for contrast in study.contrasts.values()]
+    spelt = {key: one for key, one in family_contrasts(study).items() if asdict(one) not in declared}
+    taken = [key for key in spelt if key in study.contrasts]
+    if taken:
+        raise ConfigError(
+            [f"contrasts.{key}: family has another comparison of this name; rename it" for key in taken], source
+        )
+    return replace(study, contrasts={**study.contrasts, **spelt})
+
+
+def family_contrasts(study: Study) -> dict[str, Contrast]:
+    """Return METHOD_vs_BASELINE -> contrast for every pair of the study's family; none without one."""
+    family = study.family
+    if family is None:
+        return {}
+    methods = family.methods or [name for name in seeing_all(study) if name not in family.baselines]
+    pairs = [(method, baseline) for method in methods for baseline in family.baselines if method != baseline]
+    return {f"{method}_vs_{baseline}": Contrast(method, baseline, family.over) for method, baseline in pairs}
+
+
+def seeing_all(study: Study) -> list[str]:
+    """Return the nodes, baselines and ensembles that see every modality that any of them sees."""
+    sees = {name: set(one.sees) for part in (study.nodes, study.baselines) for name, one in part.items()}
+    fused = {name: set().union(*(sees.get(m, ()) for m in one.members)) for name, one in study.ensembles.items()}
+    every = set().union(*sees.values())
+    return [name for name, seen in {**sees, **fused}.items() if seen >= every]
+
+
+def simple_methods(study: Study) -> list[str]:
+    """Return the methods to use unless another one is better: those declared, else the simple ones there are.
+
+    Simple are every baseline and ensemble, and each plain masked model: a node on rows `any` that sees every modality,
+    without a teacher, origin, dropped modalities or a model that handles absence in its own way.
+    """
+    taught = {edge.student for edge in study.edges.values()}
+    whole = seeing_all(study)
+    plain = [
+        name
+        for name, node in study.nodes.items()
+        if name in whole and name not in taught and node.rows == "any" and node.init is None and node.drop == 0
+        if not {"absent", "fusion"} & set(node.model)
+    ]
+    return study.simple or [*plain, *study.baselines, *study.ensembles]
 
 
 def _filled(tree: dict[str, Any], key: str, below: Mapping[str, Any]) -> dict[str, Any]:
