@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kd.config import load, load_tree, parse
+from kd.config import load, parse, simple_methods
 from kd.distill.graph import order, part_faults
 from kd.errors import ConfigError
+from kd.tree import load_tree
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RUNNABLE = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.parts)
@@ -241,3 +243,69 @@ def test_override_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="command line") as refused:
         load(tmp_path / "main.yaml", ["seeds=["])
     assert "\n" not in str(refused.value)
+
+
+def methods_tree(**changes: Any) -> dict[str, Any]:
+    """Return a config with a unimodal teacher, a student, a plain masked model, a baseline and an ensemble."""
+    both = {"sees": ["m0", "m1"]}
+    nodes = {"one": {"sees": ["m0"]}, "two": {"sees": ["m1"]}, "student": both, "masked": both}
+    edges = {name: {"teacher": name, "student": "student"} for name in ("one", "two")}
+    others = {"baselines": {"flat": both}, "ensembles": {"late": {"members": ["one", "two"]}}}
+    return {"data": {"name": "synthetic", "modalities": 2}, "nodes": nodes, "edges": edges, **others, **changes}
+
+
+def test_family_declares_every_whole_method_against_each_baseline() -> None:
+    study = parse(methods_tree(family={"baselines": ["late", "flat"]}))
+    assert list(study.contrasts) == [
+        *("student_vs_late", "student_vs_flat"),
+        *("masked_vs_late", "masked_vs_flat"),
+    ]
+    assert {contrast.over for contrast in study.contrasts.values()} == {"subsets"}
+    assert part_faults(study) == []
+
+
+def test_family_and_declared_contrasts_are_one_family_without_a_pair_twice() -> None:
+    own = {"mine": {"method": "student", "baseline": "late", "over": "subsets"}}
+    study = parse(methods_tree(contrasts=own, family={"baselines": ["late"], "methods": ["student", "masked"]}))
+    assert list(study.contrasts) == ["mine", "masked_vs_late"]
+    again = parse(asdict(study))
+    assert again.contrasts == study.contrasts
+
+
+def test_family_whose_name_is_taken_is_a_fault() -> None:
+    own = {"student_vs_late": {"method": "student", "baseline": "late", "over": "complete"}}
+    with pytest.raises(ConfigError, match=r"contrasts\.student_vs_late: family has another comparison of this name"):
+        parse(methods_tree(contrasts=own, family={"baselines": ["late"]}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"family": {"baselines": ["latte"]}}, ["family.baselines: unknown node or ensemble 'latte'; did you mean"]),
+        ({"family": {"baselines": []}}, ["family: no method is left to compare"]),
+        ({"simple": ["flet"]}, ["simple: unknown node or ensemble 'flet'; did you mean 'flat'"]),
+        ({"test_masks": {"clean": {"name": "mcar"}}}, ["test_masks.clean: this name stands for"]),
+        ({"test_masks": {"half": {"name": "mcr"}}}, ["test_masks.half.name: unknown mechanism 'mcr'"]),
+        ({"test_masks": {"a/b": {"name": "mcar"}}}, ["test_masks: expected names of letters"]),
+    ],
+)
+def test_faults_of_what_is_compared_are_told_once(changes: dict[str, Any], expected: list[str]) -> None:
+    found = part_faults(parse(methods_tree(**changes)))
+    assert [told[: len(start)] for told, start in zip(found, expected, strict=True)] == expected
+
+
+def test_simple_methods_are_baselines_ensembles_and_the_plain_masked_model() -> None:
+    assert simple_methods(parse(methods_tree())) == ["masked", "flat", "late"]
+    assert simple_methods(parse(methods_tree(simple=["late"]))) == ["late"]
+    both = {"sees": ["m0", "m1"]}
+    others = {
+        "dropout": {**both, "drop": 0.5},
+        "complete_case": {**both, "rows": "complete"},
+        "fused": {**both, "model": {"fusion": {"name": "mean"}}},
+        "started": {**both, "init": "masked"},
+    }
+    assert simple_methods(parse(methods_tree(nodes={**methods_tree()["nodes"], **others}))) == [
+        "masked",
+        "flat",
+        "late",
+    ]

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from kd.baselines import BASELINES
-from kd.config import Edge, Node, Study
+from kd.config import Edge, Node, Study, family_contrasts, name_fault
 from kd.data import MECHANISMS, SOURCES
 from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from kd.distill.trainer import trainer_faults
@@ -18,6 +18,8 @@ from kd.models.imported import spec_faults
 from kd.objectives import OBJECTIVES
 from kd.registry import suggest
 
+CLEAN = "clean"
+"""What tables call test rows that hide nothing."""
 MODEL_KEYS = ("width", "encoder", "encoders", "fusion", "absent")
 
 
@@ -71,6 +73,7 @@ def part_faults(study: Study) -> list[str]:
         found += _node_faults(node, f"nodes.{name}") + _init_faults(node, f"nodes.{name}.init", study.nodes)
     for name, edge in study.edges.items():
         found += _edge_faults(edge, f"edges.{name}", study.nodes)
+    found += _test_mask_faults(study)
     found += _baseline_faults(study) + _ensemble_faults(study) + _comparison_faults(study)
     found += trainer_faults(study.trainer)
     if not found:
@@ -216,6 +219,16 @@ def changed_for(teacher: Node, student: Node) -> set[str]:
     return set(teacher.sees) if student.recombine else set(student.augment) & set(student.sees) & set(teacher.sees)
 
 
+def _test_mask_faults(study: Study) -> list[str]:
+    found = []
+    for name, part in study.test_masks.items():
+        wrong = name_fault(name, "test_masks")
+        if name == CLEAN:
+            wrong = f"test_masks.{CLEAN}: this name stands for test rows that hide nothing; choose another"
+        found += [wrong] if wrong else MECHANISMS.faults(part, f"test_masks.{name}")
+    return found
+
+
 def _baseline_faults(study: Study) -> list[str]:
     found = []
     for name, baseline in study.baselines.items():
@@ -254,9 +267,24 @@ def _comparison_faults(study: Study) -> list[str]:
         if contrast.method == contrast.baseline:
             found.append(f"{where}: compares {contrast.method!r} with itself; name another baseline")
         for role, value in (("method", contrast.method), ("baseline", contrast.baseline)):
-            if value not in comparable:
+            if value not in comparable and not any(value in names for names in _named(study).values()):
                 found.append(f"{where}.{role}: unknown node or ensemble {value!r}; {suggest(value, comparable)}")
+    for role, names in _named(study).items():
+        found += [
+            f"{role}: unknown node or ensemble {n!r}; {suggest(n, comparable)}" for n in sorted(names - set(comparable))
+        ]
+    if study.family is not None and not family_contrasts(study):
+        found.append(
+            "family: no method is left to compare with its baselines; name family.methods and family.baselines"
+        )
     if study.compress is not None and study.compress.student not in study.nodes:
         value = study.compress.student
         found.append(f"compress.student: unknown node {value!r}; {suggest(value, study.nodes)}")
     return found
+
+
+def _named(study: Study) -> dict[str, set[str]]:
+    """Return field -> methods that it names, beside the contrasts."""
+    family = study.family
+    own = {} if family is None else {"family.baselines": family.baselines, "family.methods": family.methods}
+    return {role: set(names) for role, names in {**own, "simple": study.simple}.items()}

@@ -21,11 +21,15 @@ from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
 from kd.study.contrasts import contrasts
 from kd.study.cost import cost_table
+from kd.study.pairs import pairs
 from kd.study.replicate import Replicate
 from kd.study.robustness import robustness_tables
 from kd.tasks import Task
 
-REPRODUCED = ("subsets", "summary", "contrasts", "robustness", "shapley", "patterns")
+REPRODUCED = (
+    *("subsets", "validation", "summary", "contrasts", "pairs", "test_masks"),
+    *("robustness", "shapley", "patterns"),
+)
 """Tables whose every number is the same when a study is run again."""
 
 Key = tuple[str, str, int]
@@ -33,8 +37,8 @@ Key = tuple[str, str, int]
 
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
-    """Return the frames of the report: subsets, summary, contrasts, curves, cost, those on robustness; stages and
-    bound where there are any.
+    """Return the frames of the report: subsets, validation, summary, contrasts, pairs, curves, cost, those on
+    robustness; stages and bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
@@ -57,13 +61,15 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         test += subset_rows(shown, source.label[rows.test], task.metrics, **identity)
         shown = {subset: answer(answers.validation, subset) for subset in every}
         validation += subset_rows(shown, source.label[rows.validation], primary, **identity)
-    frame = pd.DataFrame(test)
+    frame, chosen_on = pd.DataFrame(test), pd.DataFrame(validation)
     stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
     kind = kind_of(study.mask["name"], study.mask)
     return {
         "subsets": frame.assign(mask_kind=kind),
-        "summary": summarise(frame, pd.DataFrame(validation), source.modalities, task.primary).assign(mask_kind=kind),
+        "validation": chosen_on.assign(mask_kind=kind),
+        "summary": summarise(frame, chosen_on, source.modalities, task.primary).assign(mask_kind=kind),
         "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
+        "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
         "curves": curves(replicates),
         "cost": cost_table(study, replicates),
         **robustness_tables(study, source, task, replicates, fused, splits),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from kd.config import Study, deciding
+from kd.config import Study, deciding, simple_methods
 from kd.data.source import Source
 from kd.distill.graph import order
 from kd.distill.trainer import deciding as deciding_arguments
@@ -145,7 +145,7 @@ def provenance(study: Study, source: Source, replicates: Sequence[Replicate]) ->
     folds = {name: r.split.fingerprint for name, r in zip(names, replicates, strict=True)}
     return {
         "title": study.title,
-        "config": asdict(study),
+        "config": asdict(study) | {"simple": simple_methods(study)},
         "data": {
             "name": source.name,
             "fingerprint": source.fingerprint,
