@@ -1,12 +1,13 @@
 """Configs as plain trees: YAML files read, merged with what they use and with words of the command line.
 
-A file may `use:` fragments; they are merged in order, then the file itself, then `key=value` from the command line;
-what stands under `quick:` is merged before the latter where it says `quick=true`. A part (`{name: ...}`) whose name
-changes is replaced whole, so that no argument of the old one lingers.
+A file may `use:` fragments, beside it or of the shipped `configs/`; they are merged in order, then the file itself, then
+`key=value` from the command line; what stands under `quick:` is merged before the latter where it says `quick=true`. A
+part (`{name: ...}`) whose name changes is replaced whole, so that no argument of the old one lingers.
 """
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,8 +85,16 @@ def read(path: Path, users: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: use: expected a file or a list of files, got {used!r}")
     merged: dict[str, Any] = {}
     for name in [used] if isinstance(used, str) else used:
-        merged = merge(merged, read(path.parent / name, (*users, path.resolve())))
+        merged = merge(merged, read(_used(path, name), (*users, path.resolve())))
     return merge(merged, own)
+
+
+def _used(path: Path, name: str) -> Path:
+    """Return the file that a config uses: beside it or, where there is none, of the shipped `configs/`."""
+    home = os.environ.get("KD_HOME")
+    shipped = (Path(home) if home else Path(__file__).resolve().parents[1]) / "configs" / name
+    beside = path.parent / name
+    return shipped if shipped.is_file() and not beside.exists() else beside
 
 
 def merge(below: Any, above: Any) -> Any:

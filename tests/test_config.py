@@ -145,6 +145,14 @@ def test_command_line_wins_over_the_file_and_the_file_over_what_it_uses(tmp_path
     assert (study.seeds, study.margin, study.first_seed) == (3, 0.25, 7)
 
 
+def test_a_config_anywhere_uses_shipped_fragments_and_prefers_its_own(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text("use: parts/mfeat.yaml\n")
+    assert load_tree(tmp_path / "some.yaml")["data"]["name"] == "mfeat"
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "mfeat.yaml").write_text("seeds: 3\n")
+    assert load_tree(tmp_path / "some.yaml") == {"seeds": 3}
+
+
 def test_quick_merges_the_short_form_below_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("seeds: 20\nmargin: 0.02\nquick: {seeds: 2, margin: 0.1}\n")
     assert load_tree(tmp_path / "some.yaml") == {"seeds": 20, "margin": 0.02}
