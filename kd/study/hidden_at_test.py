@@ -84,9 +84,15 @@ def hidden_at_test(
                 )
                 found += [
                     (node, stage, seed, name, hidden.kind, hidden.share, metric, value, len(label), hidden.fingerprint)
-                    for metric, value in task.metrics(logits, label).items()
+                    for metric, value in scores(task, logits, label).items()
                 ]
     return pd.DataFrame(found, columns=COLUMNS)
+
+
+def scores(task: Task, logits: Tensor, label: Tensor) -> dict[str, float]:
+    """Return the primary metric and those that are means over rows; the others would take most of the time."""
+    means = {name: float(values.mean()) for name, values in task.row_scores(logits, label).items()}
+    return {task.primary: task.score(logits, label)} | means
 
 
 def drawn_masks(study: Study, source: Source, replicates: Sequence[Replicate]) -> dict[str, Hidden]:
