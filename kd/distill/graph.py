@@ -10,6 +10,7 @@ from typing import Any
 from kd.baselines import BASELINES
 from kd.config import Edge, Node, Study, family_contrasts, name_fault
 from kd.data import MECHANISMS, SOURCES
+from kd.data.mechanisms.at_test import whole_faults
 from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from kd.distill.trainer import trainer_faults
 from kd.errors import GraphError
@@ -225,7 +226,8 @@ def _test_mask_faults(study: Study) -> list[str]:
         wrong = name_fault(name, "test_masks")
         if name == CLEAN:
             wrong = f"test_masks.{CLEAN}: this name stands for test rows that hide nothing; choose another"
-        found += [wrong] if wrong else MECHANISMS.faults(part, f"test_masks.{name}")
+        where = f"test_masks.{name}"
+        found += [wrong] if wrong else MECHANISMS.faults(part, where) or whole_faults(part, where)
     return found
 
 

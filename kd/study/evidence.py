@@ -21,6 +21,7 @@ from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
 from kd.study.contrasts import contrasts
 from kd.study.cost import cost_table
+from kd.study.hidden_at_test import hidden_at_test
 from kd.study.pairs import pairs
 from kd.study.replicate import Replicate
 from kd.study.robustness import robustness_tables
@@ -38,7 +39,7 @@ Key = tuple[str, str, int]
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
     """Return the frames of the report: subsets, validation, summary, contrasts, pairs, curves, cost, those on
-    robustness; stages and bound where there are any.
+    robustness; test_masks, stages and bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
@@ -70,6 +71,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         "summary": summarise(frame, chosen_on, source.modalities, task.primary).assign(mask_kind=kind),
         "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
         "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
+        **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),
         "curves": curves(replicates),
         "cost": cost_table(study, replicates),
         **robustness_tables(study, source, task, replicates, fused, splits),

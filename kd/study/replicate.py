@@ -107,7 +107,12 @@ def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setti
 
 def mask_for(study: Study, source: Source, split: Split, seed: int) -> Mask:
     """Return the mask of one replicate."""
-    return draw(source, split, study.mask, seed if study.mask_seed is None else study.mask_seed)
+    return draw(source, split, study.mask, mask_seed(study, seed))
+
+
+def mask_seed(study: Study, seed: int) -> int:
+    """Return what a replicate's masks are drawn from: its own seed, unless the study names one for all."""
+    return seed if study.mask_seed is None else study.mask_seed
 
 
 def run_replicate(
