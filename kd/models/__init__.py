@@ -57,18 +57,20 @@ FUSIONS = Registry(
     "fusion",
     {
         "concat": Entry(
-            "kd.models.fusion:Concat", "representations side by side, zeros where absent", "Wang et al., KDD 2020"
+            "kd.models.fusion.concat:Concat",
+            "representations side by side, zeros where absent",
+            "Wang et al., KDD 2020",
         ),
         "mean": Entry(
-            "kd.models.fusion:Mean", "mean over the modalities that are present", "HeMIS' first moment, 1607.05194"
+            "kd.models.fusion.mean:Mean", "mean over the modalities that are present", "HeMIS' first moment, 1607.05194"
         ),
         "gated": Entry(
-            "kd.models.fusion:Gated",
+            "kd.models.fusion.gated:Gated",
             "a learnt softmax gate over the modalities that are present",
             "GMU, Arevalo et al. 2017, 1702.01992, softmax over M",
         ),
         "attention": Entry(
-            "kd.models.fusion:Attention",
+            "kd.models.fusion.attention:Attention",
             "a learnt query attends to the tokens present, absent keys masked",
             "Vaswani et al. 2017, 1706.03762; pooling of 1810.00825",
         ),
