@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kd.errors import ConfigError
-from kd.models.fusion.base import Fusion, masked_softmax
+from kd.models.fusion.base import Fusion, expect, masked_softmax
 
 
 class Attention(Fusion):
@@ -24,8 +23,7 @@ class Attention(Fusion):
 
     def __init__(self, modalities: int, width: int, /, *, heads: int = 4) -> None:
         super().__init__()
-        if width % heads:
-            raise ConfigError(f"fusion.heads: width {width} is not divisible by {heads} heads")
+        expect(heads > 0 and width % heads == 0, "heads", f"a divisor of width {width}", heads)
         self.width, self.heads = width, heads
         self.embedding = nn.Embedding(modalities, width)
         self.query = nn.Linear(1, width, bias=False)

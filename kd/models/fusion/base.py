@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from kd.errors import ConfigError
+
 
 def pool(tokens: Tensor, keep: Tensor) -> Tensor:
     """Return the mean of the kept tokens: [B, T, D], [B, T] -> [B, D], zeros where none is kept."""
@@ -28,6 +30,22 @@ def masked_softmax(score: Tensor, present: Tensor) -> Tensor:
     lowest = torch.finfo(score.dtype).min / 2
     weight = torch.where(present, score, lowest).softmax(dim=-1)
     return torch.where(present, weight, 0.0)
+
+
+def masked_mean(parts: Tensor, present: Tensor) -> Tensor:
+    """Return the mean over the modalities present: [B, M, D], bool [B, M] -> [B, D], zeros where nothing is."""
+    weight = present.to(parts.dtype).unsqueeze(-1)
+    return (parts * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def expect(holds: bool, field: str, expected: str, got: object) -> None:
+    """Refuse an argument of a fusion.
+
+    Raises:
+        ConfigError: it does not hold.
+    """
+    if not holds:
+        raise ConfigError(f"fusion.{field}: expected {expected}, got {got}")
 
 
 class Fusion(nn.Module):

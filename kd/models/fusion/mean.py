@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from kd.models.fusion.base import Fusion
+from kd.models.fusion.base import Fusion, masked_mean
 
 
 class Mean(Fusion):
@@ -22,5 +22,4 @@ class Mean(Fusion):
         self.width = width
 
     def forward(self, tokens: Mapping[str, Tensor], keep: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        weight = present.to(next(iter(tokens.values())).dtype).unsqueeze(-1)
-        return (self.parts(tokens, keep) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        return masked_mean(self.parts(tokens, keep), present)
