@@ -74,6 +74,11 @@ FUSIONS = Registry(
             "a learnt query attends to the tokens present, absent keys masked",
             "Vaswani et al. 2017, 1706.03762; pooling of 1810.00825",
         ),
+        "hemis": Entry(
+            "kd.models.fusion.hemis:HeMIS",
+            "mean and variance over the modalities that are present, side by side",
+            "HeMIS, Havaei et al. 2016, 1607.05194",
+        ),
     },
 )
 
