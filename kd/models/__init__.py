@@ -79,6 +79,11 @@ FUSIONS = Registry(
             "mean and variance over the modalities that are present, side by side",
             "HeMIS, Havaei et al. 2016, 1607.05194",
         ),
+        "embracenet": Entry(
+            "kd.models.fusion.embracenet:EmbraceNet",
+            "every feature from one modality, drawn among those that are present",
+            "EmbraceNet, Choi & Lee 2019, 1904.09078",
+        ),
     },
 )
 
