@@ -84,6 +84,11 @@ FUSIONS = Registry(
             "every feature from one modality, drawn among those that are present",
             "EmbraceNet, Choi & Lee 2019, 1904.09078",
         ),
+        "poe_vae": Entry(
+            "kd.models.fusion.poe_vae:PoEVAE",
+            "a product of Gaussian experts and a prior, with its own evidence bound",
+            "MVAE, Wu & Goodman 2018, 1802.05335, on representations",
+        ),
     },
 )
 
