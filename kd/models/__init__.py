@@ -89,6 +89,11 @@ FUSIONS = Registry(
             "a product of Gaussian experts and a prior, with its own evidence bound",
             "MVAE, Wu & Goodman 2018, 1802.05335, on representations",
         ),
+        "shaspec": Entry(
+            "kd.models.fusion.shaspec:ShaSpec",
+            "shared and specific features; an absent modality gets the mean of the shared ones",
+            "ShaSpec, Wang et al. 2023, 2307.14126, on representations",
+        ),
     },
 )
 
