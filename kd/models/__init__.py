@@ -94,6 +94,11 @@ FUSIONS = Registry(
             "shared and specific features; an absent modality gets the mean of the shared ones",
             "ShaSpec, Wang et al. 2023, 2307.14126, on representations",
         ),
+        "transformer": Entry(
+            "kd.models.fusion.transformer:Transformer",
+            "a learnt token reads the tokens present through layers of attention, absent keys masked",
+            "Vaswani et al. 2017, 1706.03762; late fusion of 2512.22991",
+        ),
     },
 )
 
