@@ -99,6 +99,11 @@ FUSIONS = Registry(
             "a learnt token reads the tokens present through layers of attention, absent keys masked",
             "Vaswani et al. 2017, 1706.03762; late fusion of 2512.22991",
         ),
+        "prompts": Entry(
+            "kd.models.fusion.prompts:Prompts",
+            "the same transformer with learnt tokens for each missing pattern",
+            "missing-aware prompts, Lee et al. 2023, 2303.03369",
+        ),
     },
 )
 
