@@ -12,7 +12,7 @@ from kd.errors import ConfigError
 from kd.models import ENCODERS, FUSIONS, STAND_INS
 from kd.models.absent.base import StandIn
 from kd.models.encoders import Standardise
-from kd.models.fusion import Fusion
+from kd.models.fusion.base import Fusion
 from kd.models.network import Network
 from kd.types import Modality, Output
 
