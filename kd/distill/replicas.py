@@ -23,12 +23,12 @@ from kd.distill.memory import keep_freed_memory
 from kd.distill.module import SCORE, Distiller
 from kd.distill.rates import stacked_optimizer
 from kd.distill.stack import StackedEdge
-from kd.distill.view import drop, eligible, judged, pattern, row_draws
+from kd.distill.view import eligible, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.models.stacked import Stacked, unreplicable
 from kd.seeding import derive, generator
-from kd.types import Batch, Output
+from kd.types import Batch, Output, drop
 
 ALIKE = ("sees", "rows", "select", "rates", "schedule_part")
 """What all replicas of a stack share; everything else may differ."""
