@@ -113,15 +113,17 @@ class Baseline:
     rows: Literal["any", "complete"] = "any"
     """Training rows, as for a node."""
     model: Part = field(default_factory=lambda: {"name": "logistic"})
+    select: Literal["complete", "subsets"] = "subsets"
+    """Settings kept: best validation accuracy on complete rows, or on the mean over all subsets."""
 
 
 @dataclass
 class Ensemble:
-    """A late fusion of trained nodes or baselines; trains nothing."""
+    """A late fusion of trained nodes or baselines; trains no network."""
 
     members: list[str]
-    combine: Literal["product", "mean"] = "product"
-    """Normalised product, or mean, of the probabilities of the members that can answer."""
+    combine: str = "product"
+    """How the answers of the members that can answer become one: a name that `kd list combinations` prints."""
 
 
 @dataclass

@@ -31,6 +31,7 @@ REGISTRIES = {
     "augmentations": "kd.distill:AUGMENTATIONS",
     "loggers": "kd.distill:LOGGERS",
     "baselines": "kd.baselines:BASELINES",
+    "combinations": "kd.evaluate:COMBINATIONS",
     "passes": "kd.compress:PASSES",
 }
 MARKER = re.compile(r"<!-- (/?)kd:([^ ]+) -->")

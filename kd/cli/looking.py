@@ -129,6 +129,7 @@ def _registries() -> dict[str, Registry]:
     from kd.compress import PASSES
     from kd.data import MECHANISMS, SOURCES
     from kd.distill import AUGMENTATIONS, LOGGERS, OPTIMIZERS, SCHEDULES
+    from kd.evaluate import COMBINATIONS
     from kd.models import ENCODERS, FUSIONS, STAND_INS
     from kd.objectives import OBJECTIVES
 
@@ -144,6 +145,7 @@ def _registries() -> dict[str, Registry]:
         "augmentations": AUGMENTATIONS,
         "loggers": LOGGERS,
         "baselines": BASELINES,
+        "combinations": COMBINATIONS,
         "passes": PASSES,
     }
 

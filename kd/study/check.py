@@ -22,6 +22,7 @@ from kd.errors import ConfigError, DataError, KDError
 from kd.evaluate.predictions import all_subsets
 from kd.objectives import OBJECTIVES
 from kd.study.contrasts import faults_of_groups, faults_of_test
+from kd.study.ensembles import name_faults, task_faults
 from kd.study.leaks import data_faults as leaks
 from kd.study.replicate import mask_seed, setting_for, split_for
 from kd.tasks import make_task
@@ -56,7 +57,7 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
     Raises:
         ConfigError: every fault, those that need the data included.
     """
-    found = part_faults(study) + faults_of_test(study)
+    found = part_faults(study) + name_faults(study) + faults_of_test(study)
     if study.compress is not None:
         found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
     if found:
@@ -65,7 +66,7 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
         source = source_of(study)
     except ConfigError as error:
         raise ConfigError(error.faults, file) from None
-    found = data_faults(study, source.modalities) or trial_faults(study, source)
+    found = data_faults(study, source.modalities) + task_faults(study, source) or trial_faults(study, source)
     if found:
         raise ConfigError(found, file)
     return source

@@ -15,7 +15,7 @@ from kd.data.mechanisms.kinds import kind_of
 from kd.data.source import Source
 from kd.evaluate import BAYES
 from kd.evaluate.metrics import subset_rows, summarise
-from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
+from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer
 from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
@@ -44,9 +44,8 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
     every = all_subsets(source.modalities)
-    pooled, splits = pool_folds(replicates)
+    methods, splits = pool_folds(replicates)
     rule = _bayes_rule(source, splits, every)
-    methods = pooled | _ensembles(study, pooled, sorted(splits), every, task)
     fused = methods | rule
     labels = {seed: source.label[rows.test] for seed, rows in splits.items()}
 
@@ -119,24 +118,6 @@ def pool_folds(replicates: Sequence[Replicate]) -> tuple[dict[Key, Answers], dic
             float(np.mean([len(s.test) / len(s.train) for s in splits])),
         )
     return answers, rows
-
-
-def _ensembles(
-    study: Study, answers: Mapping[Key, Answers], seeds: list[int], every: list[str], task: Task
-) -> dict[Key, Answers]:
-    found = {}
-    for name, ensemble in study.ensembles.items():
-        for seed in seeds:
-            if any((member, FLOAT, seed) not in answers for member in ensemble.members):
-                continue
-            members = [answers[member, FLOAT, seed] for member in ensemble.members]
-            parts = {}
-            for part in ("validation", "test"):
-                logits = [getattr(member, part) for member in members]
-                fused = {s: combine(logits, s, ensemble.combine, task.name) for s in every}
-                parts[part] = {s: v for s, v in fused.items() if v is not None}
-            found[name, FLOAT, seed] = Answers(**parts)
-    return found
 
 
 def _bayes_rule(source: Source, splits: Mapping[int, Rows], every: list[str]) -> dict[Key, Answers]:

@@ -20,6 +20,7 @@ from kd.evaluate.predictions import SEPARATOR
 from kd.record import RunRecord, run_folder
 from kd.study.answers import FLOAT, Answers, baseline_answers, node_answers, unflat
 from kd.study.compress import compress_student
+from kd.study.ensembles import ensemble_answers
 
 
 class Listener(Protocol):
@@ -51,6 +52,7 @@ class Replicate:
         mask: fingerprint.
         trained: node -> record.
         baselines: baseline -> record.
+        fused: ensemble -> what validation labels fitted of it, in words; only where they fitted something.
         answers: (node, stage) -> logits.
         stages: what each stage of compression costs.
         compressed: record of the compression.
@@ -63,6 +65,7 @@ class Replicate:
     mask: str
     trained: dict[str, RunRecord] = field(default_factory=dict)
     baselines: dict[str, RunRecord] = field(default_factory=dict)
+    fused: dict[str, str] = field(default_factory=dict)
     answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     compressed: RunRecord | None = None
@@ -151,7 +154,18 @@ def run_replicate(
         listener.stage(f"{name}: compressing {study.compress.student}")
         found.compressed = compress_student(study, study.compress, setting, found.trained, listener.tick)
         _gather_stages(study.compress, found)
+    _fuse(study, setting, found)
     return found
+
+
+def _fuse(study: Study, setting: Setting, found: Replicate) -> None:
+    for name, ensemble in study.ensembles.items():
+        if any((member, FLOAT) not in found.answers for member in ensemble.members):
+            continue  # the training of one failed
+        members = [found.answers[member, FLOAT] for member in ensemble.members]
+        found.answers[name, FLOAT], selected = ensemble_answers(ensemble, members, setting)
+        if selected:
+            found.fused[name] = selected
 
 
 def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -162,9 +162,9 @@ def provenance(study: Study, source: Source, replicates: Sequence[Replicate]) ->
         "masks": {name: r.mask for name, r in zip(names, replicates, strict=True)},
         "seeds": sorted({r.seed for r in replicates}),
         "selected_on": {
-            f"{node} {name}": record.selected_on
+            f"{node} {name}": told
             for name, r in zip(names, replicates, strict=True)
-            for node, record in r.fitted.items()
+            for node, told in ({fitted: record.selected_on for fitted, record in r.fitted.items()} | r.fused).items()
         },
         "validation_labels": len(split.validation),
         "optimiser_steps": {name: node.steps for name, node in study.nodes.items()},
