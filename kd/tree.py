@@ -1,8 +1,8 @@
 """Configs as plain trees: YAML files read, merged with what they use and with words of the command line.
 
-A file may `use:` fragments, beside it or of the shipped `configs/`; they are merged in order, then the file itself, then
-`key=value` from the command line; what stands under `quick:` is merged before the latter where it says `quick=true`. A
-part (`{name: ...}`) whose name changes is replaced whole, so that no argument of the old one lingers.
+A file may `use:` fragments, beside it or of the shipped `configs/`; they are merged in order, then the file itself,
+then `key=value` from the command line; what stands under `quick:` is merged before the latter where it says
+`quick=true`. A part (`{name: ...}`) whose name changes is replaced whole, so that no argument of the old one lingers.
 """
 
 from __future__ import annotations
