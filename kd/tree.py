@@ -72,6 +72,14 @@ def read(path: Path, users: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merge(merged, own)
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return a config file and every file that it uses, directly or through others; it must be readable, see `read`."""
+    own = OmegaConf.to_container(OmegaConf.load(path))
+    used = own.get("use", []) if isinstance(own, dict) else []
+    names = [used] if isinstance(used, str) else used
+    return [path, *(file for name in names for file in files_of(path.parent / name))]
+
+
 def merge(below: Any, above: Any) -> Any:
     """Merge two plain trees; mappings by key, everything else replaced, a part whose name changed replaced whole.
 
