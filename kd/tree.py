@@ -97,6 +97,14 @@ def _used(path: Path, name: str) -> Path:
     return shipped if shipped.is_file() and not beside.exists() else beside
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return a config file and every file that it uses, directly or through others; it must be readable, see `read`."""
+    own = OmegaConf.to_container(OmegaConf.load(path))
+    used = own.get("use", []) if isinstance(own, dict) else []
+    names = [used] if isinstance(used, str) else used
+    return [path, *(file for name in names for file in files_of(_used(path, name)))]
+
+
 def merge(below: Any, above: Any) -> Any:
     """Merge two plain trees; mappings by key, everything else replaced, a part whose name changed replaced whole.
 

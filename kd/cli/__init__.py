@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from kd.cli.looking import data, list_parts, mask
 from kd.cli.store import differing as differing
 from kd.cli.store import show
-from kd.cli.studies import ablate, check, compress, evaluate, report, run
+from kd.cli.studies import ablate, check, compress, evaluate, report, run, tune
 from kd.errors import ConfigError, KDError
 from kd.registry import suggest
 
@@ -24,6 +24,7 @@ kd: knowledge distillation when modalities are missing
   kd check CONFIG [key=value ...]    name every fault of a config at once; run nothing
   kd ablate CONFIG [key=value ...]   train a grid of studies in stacks, into one table; --list prints the cells and
                                      what each would be stacked with, and runs nothing
+  kd tune CONFIG to=FILE             train such a grid; write each method's best settings by validation
   kd evaluate CONFIG [key=value ...] the same without compression; print every subset's score
   kd compress CONFIG [key=value ...] the same; print what each stage of compression costs and keeps
   kd report RUN                      write the report of a finished run again
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": run,
     "ablate": ablate,
+    "tune": tune,
     "check": check,
     "evaluate": evaluate,
     "compress": compress,

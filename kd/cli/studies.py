@@ -176,3 +176,27 @@ def _print_ablation(folder: Path, as_json: bool) -> int:
         print(f"results: {folder / 'results.parquet'}")
         print(f"report: {folder / 'report.html'}")
     return 2 if record.metrics["failed"] else 0
+
+
+def tune(words: Sequence[str]) -> int:
+    """Run a grid and write every method's best settings, by validation, as a fragment."""
+    path, overrides, as_json = arguments(words, "tune", "a config")
+    targets = [word.removeprefix("to=") for word in overrides if word.startswith("to=")]
+    if len(targets) != 1 or not targets[0]:
+        raise ConfigError(f"kd tune: expected one to=FILE, the fragment to write, e.g. kd tune {path} to=tuned.yaml")
+    from dataclasses import asdict
+
+    from kd.ablate import load_grid
+    from kd.ablate import tune as tune_grid
+    from kd.progress import Screen
+
+    grid = load_grid(path, [word for word in overrides if not word.startswith("to=")])
+    with Screen() as screen:
+        tuned = tune_grid(grid, targets[0], screen)
+    if as_json:
+        print(json.dumps({**asdict(tuned), "file": targets[0]}))
+        return 0
+    for name, fields in [pair for section in tuned.settings.values() for pair in section.items()]:
+        print(f"{name:24} {tuned.metric} {tuned.scores[name]:.4f} on validation  {json.dumps(fields)}")
+    print(f"settings: {targets[0]}")
+    return 0

@@ -92,7 +92,7 @@ def hidden_at_test(
 def scores(task: Task, logits: Tensor, label: Tensor) -> dict[str, float]:
     """Return the primary metric and those that are means over rows; the others would take most of the time."""
     means = {name: float(values.mean()) for name, values in task.row_scores(logits, label).items()}
-    return {task.primary: task.score(logits, label)} | means
+    return means | {task.primary: task.score(logits, label)}
 
 
 def drawn_masks(study: Study, source: Source, replicates: Sequence[Replicate]) -> dict[str, Hidden]:
