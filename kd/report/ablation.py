@@ -57,6 +57,7 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     parts = comparable(record, values, axes)
     provenance = read_document(record, folder, "provenance")
     config = study_of(provenance.get("config of the first variant"))
+    told = sections(record, folder, parts, config, axes, metric)
     origins = origins_of_variance(values, axes, config)
     return {
         "title": record.name,
@@ -67,7 +68,12 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
         "seeds": words.count_seeds(results["seed"].nunique() if len(results) else 0),
         "answer": _answer(record, values, axes, metric),
         "axes": [
-            {"name": f"{axis}{label}", "table": along(own, axis, metric), "charts": _charts(own, axis, metric, name)}
+            {
+                "name": f"{axis}{label}",
+                "table": along(own, axis, metric),
+                "charts": _charts(own[own["node"].isin(told[label]["first"])], axis, metric, name),
+                "undrawn": own["node"].nunique() - len(told[label]["first"]),
+            }
             for place, (label, own) in enumerate(parts.items())
             for axis, name in zip(axes, (f"axis{place}x{number}" for number in range(len(axes))), strict=True)
             if own[axis].nunique() > 1 or len(parts) == 1
@@ -76,7 +82,7 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
             label: _summary(summary[summary["variant"].isin(set(own["variant"]))], axes, metric, areas)
             for label, own in parts.items()
         },
-        "parts": sections(record, folder, parts, config, axes, metric),
+        "parts": told,
         "legend": LEGEND,
         "counts": COUNTS,
         "variance": variance_table(origins, metric),

@@ -17,7 +17,7 @@ from kd.report.grid import tested, train_axes, train_by_test, train_by_test_tabl
 from kd.report.heatmap import subset_heat_map
 from kd.report.leading import SUBSETS, shown_first, simple_methods, validation_means
 from kd.report.robust import shapley_table
-from kd.report.robust_figures import setting_rate_chart, setting_shapley_charts
+from kd.report.robust_figures import MOST_LINES, setting_rate_chart, setting_shapley_charts
 from kd.report.setting import setting_name, value_name
 from kd.report.tables import modalities
 
@@ -38,6 +38,8 @@ def across(
 ) -> dict[str, Any]:
     """Return the sections of one part of an ablation, whose variants share data and test rows.
 
+    `first` has the methods that charts along an axis draw: all of them, or the best few and the simple ones.
+
     Args:
         frames: `results` of the part's variants, and what `read_frames` gave.
         config: of the first variant.
@@ -55,6 +57,7 @@ def across(
     settings = setting_names(results, axes)
     advised = of_settings({**own, "results": results}, config, axes)
     return {
+        "first": [*first, *(rest if len(nodes) <= MOST_LINES else [])],
         "advice": [one for one in advised if one.advices],
         "words": settings_words(advised),
         "advice_table": settings_table(advised),

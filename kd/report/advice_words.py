@@ -46,7 +46,7 @@ def _better(advice: Advice, cost: pd.DataFrame) -> str:
     gain = _amount(difference, signed=False)
     head = f"use {rival}. Validation chose it ({_means(advice, advice.rival, advice.simple)})"
     where = f"{PLACES[advice.over]}, on test rows"
-    return f"{head}, and it beats the best simple method, {simple}, by {gain} {where}{_price(advice, cost)}."
+    return f"{head}, and it beats the best simple method, {simple}, by {gain} {where}.{_price(advice, cost)}"
 
 
 def _simple(advice: Advice, cost: pd.DataFrame) -> str:
@@ -62,15 +62,15 @@ def _simple(advice: Advice, cost: pd.DataFrame) -> str:
 def _unbeaten(advice: Advice, cost: pd.DataFrame) -> str:
     rival, simple, difference = _code(advice.rival), _code(advice.simple), advice.difference
     assert difference is not None
-    beats = f"{rival} does not beat {simple}" if advice.above else f"nothing beats {simple}"
+    beats = f"{rival} does not beat it" if advice.above else "nothing beats it"
     told = (
         f"is behind it by {_amount(reverse(difference), signed=False)}"
         if difference.verdict == "worse"
         else f"differs from it by {_amount(difference)}{_decided(difference)}"
     )
     return (
-        f"use {simple}; {beats} here. Validation preferred {rival} ({_means(advice, advice.rival, advice.simple)}), "
-        f"but {PLACES[advice.over]}, on test rows, it {told}{_price(advice, cost)}. That complex methods do not "
+        f"use {simple}: {beats} here. Validation preferred {rival} ({_means(advice, advice.rival, advice.simple)}), "
+        f"but {PLACES[advice.over]}, on test rows, it {told}.{_price(advice, cost)} That complex methods do not "
         "reliably beat simple ones is known (arXiv 2512.22991)."
     )
 
@@ -148,7 +148,7 @@ def _price(advice: Advice, cost: pd.DataFrame) -> str:
     known = cost.drop_duplicates("node").set_index("node")
     facts = [_ratio(advice, known[column], words) for column, words in COSTS.items()]
     facts = [fact for fact in facts if fact]
-    return f", at {' and '.join(facts)}" if facts else ""
+    return f" It takes {' and '.join(facts)}." if facts else ""
 
 
 COSTS = {"steps": "the optimiser steps", "parameters": "the parameters"}

@@ -138,14 +138,27 @@ def _ablation_parts(record: RunRecord, folder: Path) -> list[tuple[str, list[Adv
     return [(label, of_settings({**frames, "results": own}, config, axes)) for label, own in parts.items()]
 
 
-def advice_lines(folder: Path) -> list[str]:
-    """Return what a run or an ablation advises as lines for a terminal, what holds over all settings first."""
+def advice_summary(folder: Path) -> list[str]:
+    """Return what a run advises, or what holds over all settings of an ablation, as lines for a terminal.
+
+    Raises:
+        RecordError: see `read_advice`.
+    """
     lines: list[str] = []
     for label, found in read_advice(folder):
-        lines += [f"What should I use?{label.replace(APART, ' Trained under MNAR masks')}", ""]
+        lines += [f"What should I use?{label.replace(APART, ' Trained under MNAR masks')}"]
         lines += settings_words(found) if found[0].values else [line for own in found for line in own.paragraphs]
-        lines += [line for own in found if own.values for line in ("", f"{own.name}:", *own.paragraphs)]
     return lines
+
+
+def advice_lines(folder: Path) -> list[str]:
+    """Return the same with every setting of an ablation in words.
+
+    Raises:
+        RecordError: see `read_advice`.
+    """
+    settings = [own for _, found in read_advice(folder) for own in found if own.values]
+    return [*advice_summary(folder), *(line for own in settings for line in ("", f"{own.name}:", *own.paragraphs))]
 
 
 def advice_document(folder: Path) -> list[dict[str, Any]]:

@@ -25,11 +25,13 @@ class Pairs:
     """The matrix of pairs for one question.
 
     Attributes:
-        place: on which test rows.
+        over: the question, as the table of pairs spells it.
+        place: the same for people.
         first: of the best few by validation and the simple ones.
         whole: of all methods; None where the first has them all.
     """
 
+    over: str
     place: str
     first: Matrix
     whole: Matrix | None
@@ -51,7 +53,7 @@ def pair_matrices(pairs: pd.DataFrame, validation: pd.DataFrame, simple: Collect
         first, rest = shown_first(methods, means, simple)
         if methods:
             whole = matrix(own, over, methods) if rest else None
-            found.append(Pairs(PLACES[over], matrix(own, over, ranked(first, means)), whole))
+            found.append(Pairs(over, PLACES[over], matrix(own, over, ranked(first, means)), whole))
     return found
 
 

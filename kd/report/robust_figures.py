@@ -122,9 +122,8 @@ def setting_shapley_charts(
 
 def _by_modality(own: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of one node modality by modality; where there are several settings, each row names its own."""
-    ordered = own.sort_values(
-        "modality", key=lambda names: names.map({m: k for k, m in enumerate(own["modality"].unique())}), kind="stable"
-    )
+    place = {name: number for number, name in enumerate(own["modality"].unique())}
+    ordered = own.sort_values("modality", key=lambda names: names.map(place), kind="stable")
     if ordered["setting"].nunique() == 1:
         return ordered
     return ordered.assign(modality=ordered["modality"] + ", " + ordered["setting"].astype(str))
