@@ -1,7 +1,6 @@
-"""The configuration: dataclasses are the single schema, YAML files are merged into them, all faults are told at once.
+"""The configuration: dataclasses are the single schema, plain trees are parsed into them, all faults are told at once.
 
-A file may `use:` fragments; they are merged in order, then the file itself, then `key=value` from the command line. A
-part (`{name: ...}`) whose name changes is replaced whole, so that no argument of the old one lingers.
+`kd.tree` reads files and merges them, `kd.templates` writes out what `*` stands for; both know nothing of the schema.
 """
 
 from __future__ import annotations
@@ -9,14 +8,14 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from omegaconf import OmegaConf
-
 from kd.errors import ConfigError
 from kd.registry import fits, spell, suggest
+from kd.templates import written_out
+from kd.tree import load_tree, merge
 
 Part = dict[str, Any]
 """`{name: ..., argument: ...}`; the factory's signature is its schema."""
@@ -53,9 +52,13 @@ class Node:
     """Training rows: with at least one modality it sees, or with every modality of the data."""
     drop: float = 0.0
     """Probability in [0, 1) that an available modality is hidden in training; one always stays."""
+    drop_warmup: float = 0.0
+    """Share of the steps, in [0, 1], over which `drop` grows from 0."""
+    recombine: float = 0.0
+    """Probability in [0, 1] that a training row takes each modality from a row of its class in the batch."""
     model: dict[str, Any] = field(default_factory=dict)
-    """width, encoder, encoders, fusion: keyword arguments of `kd.Classifier`; or `import: package.module:Class` with
-    takes, checkpoint, prefix and the class's arguments, for a network of your own."""
+    """width, encoder, encoders, fusion, absent: keyword arguments of `kd.Classifier`; or `import: package.module:Class`
+    with takes, checkpoint, prefix and the class's arguments, for a network of your own."""
     init: str | dict[str, str] | None = None
     """Node whose weights it starts from, instead of random ones; or modality -> node whose encoder, and under `concat`
     whose part of the head, it starts from."""
@@ -110,15 +113,17 @@ class Baseline:
     rows: Literal["any", "complete"] = "any"
     """Training rows, as for a node."""
     model: Part = field(default_factory=lambda: {"name": "logistic"})
+    select: Literal["complete", "subsets"] = "subsets"
+    """Settings kept: best validation accuracy on complete rows, or on the mean over all subsets."""
 
 
 @dataclass
 class Ensemble:
-    """A late fusion of trained nodes or baselines; trains nothing."""
+    """A late fusion of trained nodes or baselines; trains no network."""
 
     members: list[str]
-    combine: Literal["product", "mean"] = "product"
-    """Normalised product, or mean, of the probabilities of the members that can answer."""
+    combine: str = "product"
+    """How the answers of the members that can answer become one: a name that `kd list combinations` prints."""
 
 
 @dataclass
@@ -129,6 +134,21 @@ class Contrast:
     baseline: str
     over: Literal["complete", "subsets"] = "complete"
     """Complete test rows, or the mean over the subsets that both can answer."""
+
+
+@dataclass
+class Family:
+    """Comparisons declared all at once: each method against each of a few baselines, on one score.
+
+    They are spelt out into `contrasts`, named METHOD_vs_BASELINE, when the config is parsed.
+    """
+
+    baselines: list[str]
+    """Nodes, baselines or ensembles that every method has to beat."""
+    over: Literal["complete", "subsets"] = "subsets"
+    """Complete test rows, or the mean over the subsets that both can answer."""
+    methods: list[str] = field(default_factory=list)
+    """By default every node, baseline and ensemble that sees all modalities and is none of `baselines`."""
 
 
 @dataclass
@@ -157,9 +177,16 @@ class Study:
     mask_seed: int | None = None
     """Draw every seed's mask from this seed instead, to tell the mask's variance from the training's."""
     class_weight: list[float] | None = None
+    test_masks: dict[str, Part] = field(default_factory=dict)
+    """Name -> mechanism that hides modalities of test rows, drawn anew in each replicate; `clean`, which hides nothing,
+    is always among them."""
     baselines: dict[str, Baseline] = field(default_factory=dict)
     ensembles: dict[str, Ensemble] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
+    family: Family | None = None
+    """Contrasts of many methods with the same few baselines; Holm covers them and `contrasts` alike."""
+    simple: list[str] = field(default_factory=list)
+    """Methods to use unless another one is better; by default baselines, ensembles and the plain masked models."""
     margin: float = 0.01
     """A difference inside plus or minus this, with its whole interval, is a tie."""
     test: Literal["crossed", "wilcoxon", "permutation"] = "crossed"
@@ -205,35 +232,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     return parse(load_tree(path, overrides), source=str(path))
 
 
-def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a config file, merge what it uses and the overrides, and return it as plain data.
-
-    Raises:
-        ConfigError: a file cannot be read, or an override is not `key=value`.
-    """
-    merged = read(Path(path))
-    for override in overrides:
-        if "=" not in override or override.startswith("-"):
-            raise ConfigError(f"{override!r}: expected key=value, e.g. seeds=20 or edges.fou.weight=2")
-    found: dict[str, Any] = merge(merged, dotted(overrides))
-    return found
-
-
-def dotted(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `key=value` words as a nested mapping, values read as YAML.
-
-    Raises:
-        ConfigError: a value is not YAML.
-    """
-    try:
-        return typing.cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides))))
-    except Exception as error:  # a YAML scanner's errors share no base class with OmegaConf's
-        raise ConfigError(f"command line {' '.join(overrides)}: {' '.join(str(error).split())}") from None
-
-
 def parse(tree: Mapping[str, Any], source: str = "") -> Study:
-    """Turn a plain mapping into a study; `defaults` fills in for every node."""
-    tree = dict(tree)
+    """Turn a plain mapping into a study: templates are written out, `defaults` fills in for every node."""
+    tree = written_out(tree, source)
     if "grid" in tree:
         raise ConfigError("grid: many studies at once; run them with `kd ablate`", source)
     defaults = tree.pop("defaults", None) or {}
@@ -243,7 +244,60 @@ def parse(tree: Mapping[str, Any], source: str = "") -> Study:
     found = schema_faults(Study, tree, "")
     if found:
         raise ConfigError(found, source)
-    return _build(Study, tree)
+    return with_family(_build(Study, tree), source)
+
+
+def with_family(study: Study, source: str = "") -> Study:
+    """Return a study whose `family` is spelt out into its contrasts, which come after those that are declared.
+
+    A comparison that is declared as well keeps the name it has there.
+
+    Raises:
+        ConfigError: a contrast of that name is another comparison.
+    """
+    declared = [asdict(contrast) for contrast in study.contrasts.values()]
+    spelt = {key: one for key, one in family_contrasts(study).items() if asdict(one) not in declared}
+    taken = [key for key in spelt if key in study.contrasts]
+    if taken:
+        raise ConfigError(
+            [f"contrasts.{key}: family has another comparison of this name; rename it" for key in taken], source
+        )
+    return replace(study, contrasts={**study.contrasts, **spelt})
+
+
+def family_contrasts(study: Study) -> dict[str, Contrast]:
+    """Return METHOD_vs_BASELINE -> contrast for every pair of the study's family; none without one."""
+    family = study.family
+    if family is None:
+        return {}
+    methods = family.methods or [name for name in seeing_all(study) if name not in family.baselines]
+    pairs = [(method, baseline) for method in methods for baseline in family.baselines if method != baseline]
+    return {f"{method}_vs_{baseline}": Contrast(method, baseline, family.over) for method, baseline in pairs}
+
+
+def seeing_all(study: Study) -> list[str]:
+    """Return the nodes, baselines and ensembles that see every modality that any of them sees."""
+    sees = {name: set(one.sees) for part in (study.nodes, study.baselines) for name, one in part.items()}
+    fused = {name: set().union(*(sees.get(m, ()) for m in one.members)) for name, one in study.ensembles.items()}
+    every = set().union(*sees.values())
+    return [name for name, seen in {**sees, **fused}.items() if seen >= every]
+
+
+def simple_methods(study: Study) -> list[str]:
+    """Return the methods to use unless another one is better: those declared, else the simple ones there are.
+
+    Simple are every baseline and ensemble, and each plain masked model: a node on rows `any` that sees every modality,
+    without a teacher, origin, dropped modalities or a model that handles absence in its own way.
+    """
+    taught = {edge.student for edge in study.edges.values()}
+    whole = seeing_all(study)
+    plain = [
+        name
+        for name, node in study.nodes.items()
+        if name in whole and name not in taught and node.rows == "any" and node.init is None and node.drop == 0
+        if not {"absent", "fusion"} & set(node.model)
+    ]
+    return study.simple or [*plain, *study.baselines, *study.ensembles]
 
 
 def _filled(tree: dict[str, Any], key: str, below: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,51 +305,6 @@ def _filled(tree: dict[str, Any], key: str, below: Mapping[str, Any]) -> dict[st
     if not isinstance(items, Mapping):
         return tree
     return tree | {key: {k: merge(below, v) if isinstance(v, Mapping) else v for k, v in items.items()}}
-
-
-def read(path: Path, users: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read one YAML file and everything it uses, merged in order.
-
-    Args:
-        path: the file.
-        users: files that are being read because one uses the next; naming one of them again is a fault.
-    """
-    if path.resolve() in users:
-        raise ConfigError(f"{users[-1]}: use: {path} uses itself in the end; remove it")
-    try:
-        tree = OmegaConf.to_container(OmegaConf.load(path))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config; see configs/ for those we ship") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
-    except Exception as error:  # a YAML scanner's errors share no base class with OmegaConf's
-        raise ConfigError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, got {type(tree).__name__}")
-    own = {str(key): value for key, value in tree.items()}
-    used = own.pop("use", [])
-    if not fits(used, str | list[str]):
-        raise ConfigError(f"{path}: use: expected a file or a list of files, got {used!r}")
-    merged: dict[str, Any] = {}
-    for name in [used] if isinstance(used, str) else used:
-        merged = merge(merged, read(path.parent / name, (*users, path.resolve())))
-    return merge(merged, own)
-
-
-def merge(below: Any, above: Any) -> Any:
-    """Merge two plain trees; mappings by key, everything else replaced, a part whose name changed replaced whole.
-
-    >>> merge({"f": {"name": "attention", "heads": 4}}, {"f": {"name": "mean"}})
-    {'f': {'name': 'mean'}}
-    """
-    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
-        return above
-    if "name" in above and above["name"] != below.get("name", above["name"]):
-        return dict(above)
-    # A network of the user's own has nothing in common with what stood there.
-    if "import" in above and above["import"] != below.get("import"):
-        return dict(above)
-    return {**below, **{key: merge(below[key], value) if key in below else value for key, value in above.items()}}
 
 
 def schema_faults(schema: type, tree: Any, where: str) -> list[str]:

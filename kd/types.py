@@ -71,6 +71,26 @@ def conceal(x: Tensor, hidden: Tensor) -> Tensor:
     return torch.where(where, torch.full((), garbage).to(x.dtype), x)
 
 
+def drop(present: Tensor, probability: float | Tensor, draws: Tensor) -> Tensor:
+    """Hide each available modality with a probability, one always stays (modality dropout).
+
+    The survivor of a row that would lose everything is uniform over what the row had; rows with nothing stay so.
+
+    Args:
+        present: bool [B, M].
+        probability: in [0, 1), one for all or one per row [B, 1].
+        draws: uniform in [0, 1), [B, 2 M]: what is hidden, and who survives.
+
+    Returns:
+        bool [B, M], a subset of `present`.
+    """
+    uniform, rank = draws.chunk(2, dim=1)
+    kept = present & (uniform >= probability)
+    survivor = torch.where(present, rank, -1.0).argmax(dim=1, keepdim=True)
+    saved = torch.zeros_like(present).scatter(1, survivor, True) & present
+    return torch.where(kept.any(dim=1, keepdim=True), kept, saved)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Samples with some modalities absent.
@@ -146,12 +166,14 @@ class Output:
         feature: [B, D], the representation after fusion.
         parts: [B, M, D], one representation per modality, zero where absent.
         hints: module path -> tensor, only for the modules that edges name.
+        auxiliary: [B], what the network itself wants to be small while it trains, weighted: a reconstruction, a prior.
     """
 
     logits: Tensor
     feature: Tensor | None = None
     parts: Tensor | None = None
     hints: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary: Tensor | None = None
 
     def detach(self) -> Output:
         """Return the same values outside the gradient's graph, as a frozen teacher gives them."""

@@ -25,11 +25,13 @@ REGISTRIES = {
     "objectives": "kd.objectives:OBJECTIVES",
     "encoders": "kd.models:ENCODERS",
     "fusions": "kd.models:FUSIONS",
+    "stand-ins": "kd.models:STAND_INS",
     "mechanisms": "kd.data:MECHANISMS",
     "sources": "kd.data:SOURCES",
     "augmentations": "kd.distill:AUGMENTATIONS",
     "loggers": "kd.distill:LOGGERS",
     "baselines": "kd.baselines:BASELINES",
+    "combinations": "kd.evaluate:COMBINATIONS",
     "passes": "kd.compress:PASSES",
 }
 MARKER = re.compile(r"<!-- (/?)kd:([^ ]+) -->")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kd.config import load, parse
+from kd.config import load, parse, simple_methods
 from kd.distill.graph import order, part_faults
 from kd.errors import ConfigError
+from kd.tree import load_tree
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RUNNABLE = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.parts)
@@ -142,6 +145,34 @@ def test_command_line_wins_over_the_file_and_the_file_over_what_it_uses(tmp_path
     assert (study.seeds, study.margin, study.first_seed) == (3, 0.25, 7)
 
 
+def test_a_config_anywhere_uses_shipped_fragments_and_prefers_its_own(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text("use: parts/mfeat.yaml\n")
+    assert load_tree(tmp_path / "some.yaml")["data"]["name"] == "mfeat"
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "mfeat.yaml").write_text("seeds: 3\n")
+    assert load_tree(tmp_path / "some.yaml") == {"seeds": 3}
+
+
+def test_quick_merges_the_short_form_below_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text("seeds: 20\nmargin: 0.02\nquick: {seeds: 2, margin: 0.1}\n")
+    assert load_tree(tmp_path / "some.yaml") == {"seeds": 20, "margin": 0.02}
+    assert load_tree(tmp_path / "some.yaml", ["quick=true", "margin=0.3"]) == {"seeds": 2, "margin": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "expected"),
+    [
+        ("seeds: 2", "quick=true", "quick: the config has no short form; add `quick: {seeds: 2}` or drop quick=true"),
+        ("quick: 3", "seeds=1", "quick: expected a mapping of what a short run changes, got 3"),
+        ("quick: {seeds: 2}", "quick=2", "quick: expected true or false on the command line, got 2"),
+    ],
+)
+def test_wrong_quick_is_one_line(tmp_path: Path, text: str, override: str, expected: str) -> None:
+    (tmp_path / "some.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load_tree(tmp_path / "some.yaml", [override])
+
+
 def test_part_whose_name_changes_is_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "main.yaml").write_text(
         "data: {name: synthetic}\nmask: {name: severe, complete: 9}\nnodes: {t: {sees: [m0]}}\n"
@@ -220,3 +251,69 @@ def test_override_that_is_not_yaml_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="command line") as refused:
         load(tmp_path / "main.yaml", ["seeds=["])
     assert "\n" not in str(refused.value)
+
+
+def methods_tree(**changes: Any) -> dict[str, Any]:
+    """Return a config with a unimodal teacher, a student, a plain masked model, a baseline and an ensemble."""
+    both = {"sees": ["m0", "m1"]}
+    nodes = {"one": {"sees": ["m0"]}, "two": {"sees": ["m1"]}, "student": both, "masked": both}
+    edges = {name: {"teacher": name, "student": "student"} for name in ("one", "two")}
+    others = {"baselines": {"flat": both}, "ensembles": {"late": {"members": ["one", "two"]}}}
+    return {"data": {"name": "synthetic", "modalities": 2}, "nodes": nodes, "edges": edges, **others, **changes}
+
+
+def test_family_declares_every_whole_method_against_each_baseline() -> None:
+    study = parse(methods_tree(family={"baselines": ["late", "flat"]}))
+    assert list(study.contrasts) == [
+        *("student_vs_late", "student_vs_flat"),
+        *("masked_vs_late", "masked_vs_flat"),
+    ]
+    assert {contrast.over for contrast in study.contrasts.values()} == {"subsets"}
+    assert part_faults(study) == []
+
+
+def test_family_and_declared_contrasts_are_one_family_without_a_pair_twice() -> None:
+    own = {"mine": {"method": "student", "baseline": "late", "over": "subsets"}}
+    study = parse(methods_tree(contrasts=own, family={"baselines": ["late"], "methods": ["student", "masked"]}))
+    assert list(study.contrasts) == ["mine", "masked_vs_late"]
+    again = parse(asdict(study))
+    assert again.contrasts == study.contrasts
+
+
+def test_family_whose_name_is_taken_is_a_fault() -> None:
+    own = {"student_vs_late": {"method": "student", "baseline": "late", "over": "complete"}}
+    with pytest.raises(ConfigError, match=r"contrasts\.student_vs_late: family has another comparison of this name"):
+        parse(methods_tree(contrasts=own, family={"baselines": ["late"]}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"family": {"baselines": ["latte"]}}, ["family.baselines: unknown node or ensemble 'latte'; did you mean"]),
+        ({"family": {"baselines": []}}, ["family: no method is left to compare"]),
+        ({"simple": ["flet"]}, ["simple: unknown node or ensemble 'flet'; did you mean 'flat'"]),
+        ({"test_masks": {"clean": {"name": "mcar"}}}, ["test_masks.clean: this name stands for"]),
+        ({"test_masks": {"half": {"name": "mcr"}}}, ["test_masks.half.name: unknown mechanism 'mcr'"]),
+        ({"test_masks": {"a/b": {"name": "mcar"}}}, ["test_masks: expected names of letters"]),
+    ],
+)
+def test_faults_of_what_is_compared_are_told_once(changes: dict[str, Any], expected: list[str]) -> None:
+    found = part_faults(parse(methods_tree(**changes)))
+    assert [told[: len(start)] for told, start in zip(found, expected, strict=True)] == expected
+
+
+def test_simple_methods_are_baselines_ensembles_and_the_plain_masked_model() -> None:
+    assert simple_methods(parse(methods_tree())) == ["masked", "flat", "late"]
+    assert simple_methods(parse(methods_tree(simple=["late"]))) == ["late"]
+    both = {"sees": ["m0", "m1"]}
+    others = {
+        "dropout": {**both, "drop": 0.5},
+        "complete_case": {**both, "rows": "complete"},
+        "fused": {**both, "model": {"fusion": {"name": "mean"}}},
+        "started": {**both, "init": "masked"},
+    }
+    assert simple_methods(parse(methods_tree(nodes={**methods_tree()["nodes"], **others}))) == [
+        "masked",
+        "flat",
+        "late",
+    ]

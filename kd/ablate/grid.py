@@ -10,9 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kd.config import Study, load_tree, merge, parse
+from kd.config import Study, parse
 from kd.errors import ConfigError
 from kd.registry import suggest
+from kd.tree import load_tree, merge
 
 REPLICAS = 128
 """Trainings of one stack at most, where a config does not say: more cost hardly less each, and take more memory."""

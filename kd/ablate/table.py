@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from kd.ablate.plan import Cell, Failures, Plan
+from kd.config import simple_methods
 from kd.record import (
     RunRecord,
     code_address,
@@ -28,6 +29,8 @@ from kd.study.evidence import results_digest
 
 FRAMES = {"results": "subsets", "summary": "summary", "contrasts": "contrasts"}
 """Table of the sweep -> table of each variant that it is made of."""
+FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost")
+"""Tables of the variants that the sweep has under the same name, where they have them."""
 
 
 def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, started: float) -> Path:
@@ -40,7 +43,9 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         started: when, by `time.perf_counter`.
     """
     records = {variant: load_record(folder) for variant, folder in folders.items()}
-    frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()} | _areas(plan, folders)
+    frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
+    further = {name: _gathered(plan, folders, name) for name in FURTHER} | _curves(plan, folders, frames["summary"])
+    frames |= {name: frame for name, frame in further.items() if len(frame)}
     cells = _cells(plan, failed)
     record = _record(plan, records, failed)
     record.metrics |= {"cells": len(cells), "results": ""}
@@ -123,17 +128,23 @@ def _gathered(plan: Plan, folders: Mapping[int, Path], table: str) -> pd.DataFra
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def _areas(plan: Plan, folders: Mapping[int, Path]) -> dict[str, pd.DataFrame]:
-    """Return the areas under the rate curves, as the table `areas`; of whole curves a large sweep would be heavy."""
-    curves = _gathered(plan, folders, "robustness")
-    if not len(curves):
+def _curves(plan: Plan, folders: Mapping[int, Path], summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the areas under the rate curves as `areas` and, of the primary metric only, the curves as `rates`.
+
+    Of all metrics the curves of a large sweep would be heavy.
+    """
+    found = _gathered(plan, folders, "robustness")
+    if not len(found):
         return {}
-    return {"areas": curves[curves["quantity"] == "area"].drop(columns=["quantity", "rate"])}
+    primary = summary.drop_duplicates("variant").set_index("variant")["metric"]
+    areas = found[found["quantity"] == "area"].drop(columns=["quantity", "rate"])
+    rates = found[(found["quantity"] == "rate") & (found["metric"] == found["variant"].map(primary))]
+    return {"areas": areas, "rates": rates.drop(columns="quantity").reset_index(drop=True)}
 
 
 def _about(plan: Plan, folders: Mapping[int, Path], failed: Failures) -> dict[str, Any]:
     grid = plan.grid
-    study = asdict(grid.first)
+    study = asdict(grid.first) | {"simple": simple_methods(grid.first)}
     return {
         "title": grid.first.title,
         "axes": grid.axes,

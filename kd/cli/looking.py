@@ -129,7 +129,8 @@ def _registries() -> dict[str, Registry]:
     from kd.compress import PASSES
     from kd.data import MECHANISMS, SOURCES
     from kd.distill import AUGMENTATIONS, LOGGERS, OPTIMIZERS, SCHEDULES
-    from kd.models import ENCODERS, FUSIONS
+    from kd.evaluate import COMBINATIONS
+    from kd.models import ENCODERS, FUSIONS, STAND_INS
     from kd.objectives import OBJECTIVES
 
     return {
@@ -137,12 +138,14 @@ def _registries() -> dict[str, Registry]:
         "mechanisms": MECHANISMS,
         "encoders": ENCODERS,
         "fusions": FUSIONS,
+        "stand-ins": STAND_INS,
         "objectives": OBJECTIVES,
         "optimizers": OPTIMIZERS,
         "schedules": SCHEDULES,
         "augmentations": AUGMENTATIONS,
         "loggers": LOGGERS,
         "baselines": BASELINES,
+        "combinations": COMBINATIONS,
         "passes": PASSES,
     }
 

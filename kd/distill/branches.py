@@ -23,7 +23,8 @@ def branch(model: nn.Module, name: str) -> str:
     for path in (f"encoders.{name}", name, f"network.{name}"):
         if path in paths:
             return path
-    near = [path.removeprefix("network.").removeprefix("encoders.") for path, _ in model.named_modules() if path]
+    held = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
+    near = [path.removeprefix("network.").removeprefix("encoders.") for path in held]
     near = [short for short in near if "." not in short and short not in ("network", "encoders")]
     raise ConfigError(f"learning_rates.{name}: the network has no such branch; {suggest(name, near)}")
 

@@ -120,6 +120,8 @@ def build(
         sees=sees,
         rows=node.rows,
         drop=node.drop,
+        drop_warmup=node.drop_warmup,
+        recombine=node.recombine,
         supervised=node.supervised,
         task=make_task(setting.source.task, setting.source.classes, study.class_weight),
         optimizer=node.optimizer,

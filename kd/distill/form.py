@@ -10,7 +10,7 @@ from torch import nn
 
 from kd.config import Edge, Node, Study
 from kd.data.source import Source
-from kd.distill.graph import edges_into
+from kd.distill.graph import changed_for, edges_into
 from kd.distill.rates import OWN
 from kd.distill.trainer import UNDECIDING
 from kd.models.imported import Imported
@@ -66,9 +66,8 @@ def _teacher(study: Study, edge: Edge, forms: Mapping[str, Any]) -> Any:
 
 
 def is_cached(study: Study, edge: Edge) -> bool:
-    """Say whether a teacher's outputs are computed once: by default where the student augments nothing it sees."""
-    student, teacher = study.nodes[edge.student], study.nodes[edge.teacher]
-    changed = set(student.augment) & set(student.sees) & set(teacher.sees)
+    """Say whether a teacher's outputs are computed once: by default where the student changes nothing that it sees."""
+    changed = changed_for(study.nodes[edge.teacher], study.nodes[edge.student])
     return not changed if edge.cache is None else edge.cache
 
 

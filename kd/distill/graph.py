@@ -8,17 +8,20 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from kd.baselines import BASELINES
-from kd.config import Edge, Node, Study
+from kd.config import Edge, Node, Study, family_contrasts, name_fault
 from kd.data import MECHANISMS, SOURCES
+from kd.data.mechanisms.at_test import whole_faults
 from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from kd.distill.trainer import trainer_faults
 from kd.errors import GraphError
-from kd.models import ENCODERS, FUSIONS
+from kd.models import ENCODERS, FUSIONS, STAND_INS
 from kd.models.imported import spec_faults
 from kd.objectives import OBJECTIVES
 from kd.registry import suggest
 
-MODEL_KEYS = ("width", "encoder", "encoders", "fusion")
+CLEAN = "clean"
+"""What tables call test rows that hide nothing."""
+MODEL_KEYS = ("width", "encoder", "encoders", "fusion", "absent")
 
 
 def order(study: Study) -> list[str]:
@@ -71,6 +74,7 @@ def part_faults(study: Study) -> list[str]:
         found += _node_faults(node, f"nodes.{name}") + _init_faults(node, f"nodes.{name}.init", study.nodes)
     for name, edge in study.edges.items():
         found += _edge_faults(edge, f"edges.{name}", study.nodes)
+    found += _test_mask_faults(study)
     found += _baseline_faults(study) + _ensemble_faults(study) + _comparison_faults(study)
     found += trainer_faults(study.trainer)
     if not found:
@@ -110,15 +114,7 @@ def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
 
 
 def _node_faults(node: Node, where: str) -> list[str]:
-    found = []
-    if not (node.supervised >= 0 and math.isfinite(node.supervised)):
-        found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
-    found += _sees_faults(node.sees, where)
-    if not 0 <= node.drop < 1:
-        found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
-    for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
-        if getattr(node, field) < least:
-            found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")
+    found = _sees_faults(node.sees, where) + _number_faults(node, where)
     if node.patience is not None and (node.patience < 1 or node.select == "last"):
         needs = "at least 1" if node.select != "last" else "no patience with select: last, which compares no scores"
         found.append(f"{where}.patience: expected {needs}, got {node.patience}")
@@ -133,6 +129,22 @@ def _node_faults(node: Node, where: str) -> list[str]:
     if "import" in node.model:
         return found + spec_faults(node.model, node.sees, f"{where}.model")
     return found + _model_faults(node.model, f"{where}.model")
+
+
+def _number_faults(node: Node, where: str) -> list[str]:
+    """Return the fields of a node that hold a number out of range."""
+    found = []
+    if not (node.supervised >= 0 and math.isfinite(node.supervised)):
+        found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
+    if not 0 <= node.drop < 1:
+        found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
+    for field in ("drop_warmup", "recombine"):
+        if not 0 <= getattr(node, field) <= 1:
+            found.append(f"{where}.{field}: expected a share in [0, 1], got {getattr(node, field)}")
+    for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
+        if getattr(node, field) < least:
+            found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")
+    return found
 
 
 def _init_faults(node: Node, where: str, nodes: Mapping[str, Node]) -> list[str]:
@@ -167,6 +179,8 @@ def _model_faults(model: Mapping[str, Any], where: str) -> list[str]:
         found += ENCODERS.faults(model["encoder"], f"{where}.encoder")
     if "fusion" in model:
         found += FUSIONS.faults(model["fusion"], f"{where}.fusion")
+    if "absent" in model:
+        found += STAND_INS.faults(model["absent"], f"{where}.absent")
     encoders = model.get("encoders", {})
     if not isinstance(encoders, Mapping):
         return [*found, f"{where}.encoders: expected a mapping from modality to encoder, got {encoders!r}"]
@@ -192,13 +206,29 @@ def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]
 def _taught_faults(edge: Edge, where: str, teacher: Node, student: Node) -> list[str]:
     if student.steps == 0:
         return [f"{where}.student: {edge.student} takes 0 steps and learns nothing; give it steps or remove the edge"]
-    changed = sorted(set(student.augment) & set(student.sees) & set(teacher.sees))
+    changed = sorted(changed_for(teacher, student))
     if edge.cache and changed:
         return [
             f"{where}.cache: outputs computed once belong to {', '.join(changed)} as it is, which {edge.student} "
-            "augments; remove cache"
+            "augments or recombines; remove cache"
         ]
     return []
+
+
+def changed_for(teacher: Node, student: Node) -> set[str]:
+    """Return the modalities of a teacher that its student's training changes: augments, or takes from other rows."""
+    return set(teacher.sees) if student.recombine else set(student.augment) & set(student.sees) & set(teacher.sees)
+
+
+def _test_mask_faults(study: Study) -> list[str]:
+    found = []
+    for name, part in study.test_masks.items():
+        wrong = name_fault(name, "test_masks")
+        if name == CLEAN:
+            wrong = f"test_masks.{CLEAN}: this name stands for test rows that hide nothing; choose another"
+        where = f"test_masks.{name}"
+        found += [wrong] if wrong else MECHANISMS.faults(part, where) or whole_faults(part, where)
+    return found
 
 
 def _baseline_faults(study: Study) -> list[str]:
@@ -239,9 +269,24 @@ def _comparison_faults(study: Study) -> list[str]:
         if contrast.method == contrast.baseline:
             found.append(f"{where}: compares {contrast.method!r} with itself; name another baseline")
         for role, value in (("method", contrast.method), ("baseline", contrast.baseline)):
-            if value not in comparable:
+            if value not in comparable and not any(value in names for names in _named(study).values()):
                 found.append(f"{where}.{role}: unknown node or ensemble {value!r}; {suggest(value, comparable)}")
+    for role, names in _named(study).items():
+        found += [
+            f"{role}: unknown node or ensemble {n!r}; {suggest(n, comparable)}" for n in sorted(names - set(comparable))
+        ]
+    if study.family is not None and not family_contrasts(study):
+        found.append(
+            "family: no method is left to compare with its baselines; name family.methods and family.baselines"
+        )
     if study.compress is not None and study.compress.student not in study.nodes:
         value = study.compress.student
         found.append(f"compress.student: unknown node {value!r}; {suggest(value, study.nodes)}")
     return found
+
+
+def _named(study: Study) -> dict[str, set[str]]:
+    """Return field -> methods that it names, beside the contrasts."""
+    family = study.family
+    own = {} if family is None else {"family.baselines": family.baselines, "family.methods": family.methods}
+    return {role: set(names) for role, names in {**own, "simple": study.simple}.items()}

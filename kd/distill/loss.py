@@ -1,8 +1,8 @@
 """The distillation loss: supervised term plus one term per edge, weighted and reduced here and nowhere else.
 
-`loss = (1 / B) sum_i [ w CE(z_i, y_i) + sum_k alpha_k valid_ik objective_k(z_i, z_ik) ]`, B the rows of the batch: a
-row without a teacher counts as 0, so alpha means the same at every missing rate (KDD 2020, the student's objective
-for M = 2; any number of teachers here).
+`loss = (1 / B) sum_i [ w CE(z_i, y_i) + sum_k alpha_k valid_ik objective_k(z_i, z_ik) + own_i ]`, B the rows of the
+batch, own_i a loss that the network itself has (a reconstruction): a row without a teacher counts as 0, so alpha means
+the same at every missing rate (KDD 2020, the student's objective for M = 2; any number of teachers here).
 """
 
 from __future__ import annotations
@@ -93,13 +93,16 @@ def distillation_loss(
         replicas: R, how many students' batches lie one after the other in this one; None is a student alone.
 
     Returns:
-        `supervised` and `edge/<name>`, scalars or, of replicas, [R]; their sum is the loss.
+        `supervised`, `edge/<name>` and, where the network has a loss of its own, `auxiliary`: scalars or, of
+        replicas, [R]; their sum is the loss.
     """
     # Losses are computed in float32 at least, whatever the precision of the network.
     logits = student.logits.to(torch.promote_types(student.logits.dtype, torch.float32))
     terms = {"supervised": supervised * task.loss(logits, batch.label, batch.labelled & counted)}
     for name, edge in edges.items():
         terms[f"edge/{name}"] = edge.loss(student, teachers[name], batch, counted)
+    if student.auxiliary is not None:
+        terms["auxiliary"] = torch.where(counted, student.auxiliary, 0.0)
     if replicas is None:
         return {name: each.sum() / len(batch) for name, each in terms.items()}
     return {name: each.view(replicas, -1).sum(dim=1) * (replicas / len(batch)) for name, each in terms.items()}

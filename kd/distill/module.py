@@ -14,13 +14,14 @@ from kd.distill import OPTIMIZERS, SCHEDULES
 from kd.distill.augment import Augmentation
 from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, curve_points, distillation_loss, diverged, total
+from kd.distill.recombine import recombine
 from kd.distill.teachers import Cached
-from kd.distill.view import drop, eligible, judged, pattern, row_draws
+from kd.distill.view import eligible, grown, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.seeding import derive, generator, noise
 from kd.tasks import Task, make_task
-from kd.types import Batch, Output
+from kd.types import Batch, Output, drop
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """What Lightning can do with batches of ours; whole networks in another type need the batch changed as well."""
@@ -42,6 +43,9 @@ class Distiller(pl.LightningModule):
         sees: the model's modalities, where it does not say itself.
         rows: learn from rows with `any` of its modalities, or from `complete` rows.
         drop: probability in [0, 1) that an available modality is hidden in training.
+        drop_warmup: share of the steps over which `drop` grows from 0.
+        recombine: probability in [0, 1] that a row takes each modality from a row of its class, see
+            `kd.distill.recombine`.
         supervised: weight of the labels' loss.
         task: by default the model's own, `multiclass` if it has none.
         optimizer: part, see `kd list optimizers`.
@@ -63,6 +67,8 @@ class Distiller(pl.LightningModule):
         sees: Sequence[str] | None = None,
         rows: Literal["any", "complete"] = "any",
         drop: float = 0.0,
+        drop_warmup: float = 0.0,
+        recombine: float = 0.0,
         supervised: float = 1.0,
         task: Task | None = None,
         optimizer: Mapping[str, Any] | None = None,
@@ -75,6 +81,9 @@ class Distiller(pl.LightningModule):
         super().__init__()
         if not 0 <= drop < 1:
             raise ConfigError(f"drop: expected a probability in [0, 1), got {drop}")
+        for field, share in (("drop_warmup", drop_warmup), ("recombine", recombine)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{field}: expected a share in [0, 1], got {share}")
         if sees is None and not hasattr(model, "modalities"):
             raise ConfigError(
                 "sees: name the modalities that the network takes, as in Distiller(network, sees=['image'])"
@@ -84,14 +93,16 @@ class Distiller(pl.LightningModule):
         self.edges = nn.ModuleDict({name: named[name] for name in sorted(named)})
         self.sees: list[str] = list(sees if sees is not None else model.modalities)  # type: ignore[arg-type]
         self.rows, self.drop, self.supervised, self.select, self.seed = rows, drop, supervised, select, seed
+        self.drop_warmup, self.recombine = drop_warmup, recombine
         self.task = task or make_task(getattr(model, "task", "multiclass"), getattr(model, "classes", 0))
         self._asks_for_task = task is None and not hasattr(model, "classes")
         self.rates = branches(model, learning_rates or {})
         self._still: list[nn.Module] = []
         self.augment = dict(augment or {})
-        _refuse_stale(named, self.augment)
+        _refuse_stale(named, self.augment, recombine)
         self.optimizer_part = dict(optimizer or {"name": "adam"})
         self.schedule_part = dict(schedule or {"name": "constant"})
+        self._steps_in_all = 0.0
         self._validation: list[tuple[Tensor, Tensor]] = []
         self._sums: dict[str, Tensor] = {}
         self._rows = 0
@@ -121,7 +132,7 @@ class Distiller(pl.LightningModule):
         step = self.global_step
         # Batches that are accumulated into one step share it.
         place = (step, batch_index, self.global_rank)
-        batch = self._augmented(batch, place)
+        batch = self._augmented(self._recombined(batch, step), place)
         with noise(self.seed, "noise", *place):
             student = self(self._dropped(batch, step))
             terms = distillation_loss(
@@ -168,12 +179,19 @@ class Distiller(pl.LightningModule):
             inputs[name] = change(inputs[name], generator(self.seed, "augment", name, *place))
         return replace(batch, inputs=inputs)
 
+    def _recombined(self, batch: Batch, step: int) -> Batch:
+        if self.recombine == 0:
+            return batch
+        draws = row_draws(derive(self.seed, "recombine", step), batch.index, 1 + len(batch.inputs))
+        return recombine(batch, self.recombine, draws)
+
     def _dropped(self, batch: Batch, step: int) -> Batch:
         if self.drop == 0:
             return batch
         seen = batch.select(self.sees)
         draws = row_draws(derive(self.seed, "drop", step), batch.index, 2 * len(self.sees))
-        return seen.with_present(drop(seen.present, self.drop, draws))
+        rate = grown(self.drop, step, self._steps_in_all, self.drop_warmup)
+        return seen.with_present(drop(seen.present, rate, draws))
 
     def _teach(self, batch: Batch) -> dict[str, Output]:
         return {name: self._answer(edge, batch) for name, edge in self.edges.items()}  # type: ignore[arg-type]
@@ -208,16 +226,19 @@ class Distiller(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.model, list(self.edges.parameters()), self.rates)
         optimizer = OPTIMIZERS.build(self.optimizer_part, groups)
-        steps = int(self.trainer.estimated_stepping_batches)
+        self._steps_in_all = self.trainer.estimated_stepping_batches
+        steps = int(self._steps_in_all)
         schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _refuse_stale(edges: Mapping[str, Edge], augment: Mapping[str, Augmentation]) -> None:
+def _refuse_stale(edges: Mapping[str, Edge], augment: Mapping[str, Augmentation], recombined: float) -> None:
     for name, edge in edges.items():
-        changed = sorted(set(augment) & set(edge.teacher.sees)) if isinstance(edge.teacher, Cached) else []
+        if not isinstance(edge.teacher, Cached):
+            continue
+        changed = sorted(edge.teacher.sees if recombined else set(augment) & set(edge.teacher.sees))
         if changed:
             raise ConfigError(
                 f"edge {name}: the teacher's outputs were computed on {', '.join(changed)} as it is, which the student "
-                "augments; give the teacher itself"
+                "augments or recombines; give the teacher itself"
             )

@@ -22,15 +22,16 @@ from kd.distill.loss import distillation_loss, total
 from kd.distill.memory import keep_freed_memory
 from kd.distill.module import SCORE, Distiller
 from kd.distill.rates import stacked_optimizer
+from kd.distill.recombine import recombine
 from kd.distill.stack import StackedEdge
-from kd.distill.view import drop, eligible, judged, pattern, row_draws
+from kd.distill.view import eligible, grown, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.models.stacked import Stacked, unreplicable
 from kd.seeding import derive, generator
-from kd.types import Batch, Output
+from kd.types import Batch, Output, drop
 
-ALIKE = ("sees", "rows", "select", "rates", "schedule_part")
+ALIKE = ("sees", "rows", "select", "rates", "schedule_part", "drop_warmup", "recombine")
 """What all replicas of a stack share; everything else may differ."""
 
 
@@ -61,6 +62,7 @@ class Replicas(pl.LightningModule):
         self.seed, self.clip = seed, clip
         self.seeds = [student.seed for student in students]
         self.drop = torch.tensor([student.drop for student in students])
+        self.drop_warmup, self.recombine = first.drop_warmup, first.recombine
         self.supervised = torch.tensor([student.supervised for student in students])
         self.augment = [student.augment for student in students]
         self.rates, self.schedule_part = first.rates, first.schedule_part
@@ -73,7 +75,7 @@ class Replicas(pl.LightningModule):
         """Quantity -> [R] after each look at the validation rows: what `Distiller` logs of one student."""
         self._answers: list[tuple[Tensor, Tensor]] = []
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps, self._steps_in_all = 0, 0.0
         self._still: list[nn.Module] = []
         # The first and the last are held until the stack was compared with them: two show whether rows are mixed.
         self._compared = {0: first.model, len(students) - 1: students[-1].model}
@@ -108,7 +110,7 @@ class Replicas(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         optimizer, step = self.optimizers(), self.global_step
-        batch = self._augmented(batch, step)
+        batch = self._augmented(self._recombined(batch, step), step)
         self.fold.generator.manual_seed(derive(self.seed, "noise", step))
         terms = self._terms(batch, step)
         each = total(terms)
@@ -145,12 +147,22 @@ class Replicas(pl.LightningModule):
         with torch.no_grad():
             return as_output(self.model(seen.inputs, seen.present)).detach()
 
+    def _recombined(self, batch: Batch, step: int) -> Batch:
+        if self.recombine == 0:
+            return batch
+        draws = self._draws("recombine", step, batch, 1 + len(batch.inputs))
+        return recombine(batch, self.recombine, draws, replicas=self.replicas)
+
     def _dropped(self, seen: Batch, step: int) -> Batch:
         if not bool(self.drop.any()):
             return seen
-        seeds = torch.tensor([derive(seed, "drop", step) for seed in self.seeds], device=seen.index.device)
-        draws = row_draws(self.fold.spread(seeds, len(seen)).unsqueeze(1), seen.index, 2 * len(self.sees))
-        return seen.with_present(drop(seen.present, self.fold.spread(self.drop, len(seen)).unsqueeze(1), draws))
+        rate = grown(self.fold.spread(self.drop, len(seen)).unsqueeze(1), step, self._steps_in_all, self.drop_warmup)
+        return seen.with_present(drop(seen.present, rate, self._draws("drop", step, seen, 2 * len(self.sees))))
+
+    def _draws(self, use: str, step: int, batch: Batch, columns: int) -> Tensor:
+        """Return the draws of `row_draws` for one use, each replica's from its own seed."""
+        seeds = torch.tensor([derive(seed, use, step) for seed in self.seeds], device=batch.index.device)
+        return row_draws(self.fold.spread(seeds, len(batch)).unsqueeze(1), batch.index, columns)
 
     def _augmented(self, batch: Batch, step: int) -> Batch:
         inputs = dict(batch.inputs)
@@ -223,7 +235,8 @@ class Replicas(pl.LightningModule):
         rest = list(self.edges.parameters())
         groups = parameter_groups(self.model.network, rest, self.rates)
         optimizer = stacked_optimizer(self.optimizer_parts, groups, self.fold)
-        steps = int(self.trainer.estimated_stepping_batches)
+        self._steps_in_all = self.trainer.estimated_stepping_batches
+        steps = int(self._steps_in_all)
         schedule = SCHEDULES.build(self.schedule_part, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -43,6 +43,8 @@ def try_node(study: Study, name: str, source: Source) -> None:
             attempt("", lambda: start_from(model, origins))
 
     attempt("model.", network)
+    if node.recombine and source.task != "multiclass":
+        found.append(f"recombine: rows of one class give each other modalities; {source.task} has none, set it to 0")
     attempt("", lambda: build_augmentations(node.augment, {m: source.modality[m] for m in sees}))
     if found:
         raise ConfigError(found)

@@ -61,24 +61,13 @@ def pattern(modalities: Sequence[str], subset: Sequence[str]) -> Tensor:
     return torch.tensor([name in subset for name in modalities])
 
 
-def drop(present: Tensor, probability: float | Tensor, draws: Tensor) -> Tensor:
-    """Hide each available modality with a probability, one always stays (modality dropout).
+def grown(rate: float | Tensor, step: int, steps: float, warmup: float) -> float | Tensor:
+    """Return a rate that grows linearly from 0 over the first share `warmup` of the steps and then stays.
 
-    The survivor of a row that would lose everything is uniform over what the row had; rows with nothing stay so.
-
-    Args:
-        present: bool [B, M].
-        probability: in [0, 1), one for all or one per row [B, 1].
-        draws: uniform in [0, 1), [B, 2 M]: what is hidden, and who survives.
-
-    Returns:
-        bool [B, M], a subset of `present`.
+    >>> grown(0.5, 10, 100, 0.4), grown(0.5, 60, 100, 0.4), grown(0.5, 0, 100, 0.0)
+    (0.125, 0.5, 0.5)
     """
-    uniform, rank = draws.chunk(2, dim=1)
-    kept = present & (uniform >= probability)
-    survivor = torch.where(present, rank, -1.0).argmax(dim=1, keepdim=True)
-    saved = torch.zeros_like(present).scatter(1, survivor, True) & present
-    return torch.where(kept.any(dim=1, keepdim=True), kept, saved)
+    return rate if step >= warmup * steps else rate * (step / (warmup * steps))
 
 
 def row_draws(seed: int | Tensor, index: Tensor, columns: int) -> Tensor:

@@ -110,22 +110,3 @@ def under(logits: Logits, shown: Tensor, modalities: Sequence[str], *, prior: Te
         if subset:
             found[place == number] = logits[subset][place == number].to(found.dtype)
     return found
-
-
-def combine(members: Sequence[Logits], subset: str, how: str, task: str) -> Tensor | None:
-    """Return the late fusion of the members that can answer a subset, as logits; None if none can.
-
-    `product`: normalised product of probabilities = sum of log-probabilities (Hinton 2002, products of experts, without
-    prior correction). `mean`: mean of probabilities. Regression averages in both.
-    """
-    answers = [found for logits in members if (found := answer(logits, subset)) is not None]
-    if not answers:
-        return None
-    stacked = torch.stack(answers)
-    if task == "regression":
-        return stacked.mean(dim=0)
-    if how == "product":
-        return stacked.log_softmax(dim=-1).sum(dim=0) if task == "multiclass" else stacked.sum(dim=0)
-    if task == "multiclass":
-        return stacked.softmax(dim=-1).mean(dim=0).clamp_min(torch.finfo(stacked.dtype).tiny).log()
-    return stacked.sigmoid().mean(dim=0).logit(eps=1e-6)

@@ -1,4 +1,4 @@
-"""Networks: an encoder per modality, a fusion that knows what is absent, a head; and the tables that name them."""
+"""Networks: an encoder per modality, a stand-in for what is absent, a fusion, a head; the tables that name them."""
 
 from __future__ import annotations
 
@@ -57,20 +57,63 @@ FUSIONS = Registry(
     "fusion",
     {
         "concat": Entry(
-            "kd.models.fusion:Concat", "representations side by side, zeros where absent", "Wang et al., KDD 2020"
+            "kd.models.fusion.concat:Concat",
+            "representations side by side, zeros where absent",
+            "Wang et al., KDD 2020",
         ),
         "mean": Entry(
-            "kd.models.fusion:Mean", "mean over the modalities that are present", "HeMIS' first moment, 1607.05194"
+            "kd.models.fusion.mean:Mean", "mean over the modalities that are present", "HeMIS' first moment, 1607.05194"
         ),
         "gated": Entry(
-            "kd.models.fusion:Gated",
+            "kd.models.fusion.gated:Gated",
             "a learnt softmax gate over the modalities that are present",
             "GMU, Arevalo et al. 2017, 1702.01992, softmax over M",
         ),
         "attention": Entry(
-            "kd.models.fusion:Attention",
+            "kd.models.fusion.attention:Attention",
             "a learnt query attends to the tokens present, absent keys masked",
             "Vaswani et al. 2017, 1706.03762; pooling of 1810.00825",
+        ),
+        "hemis": Entry(
+            "kd.models.fusion.hemis:HeMIS",
+            "mean and variance over the modalities that are present, side by side",
+            "HeMIS, Havaei et al. 2016, 1607.05194",
+        ),
+        "embracenet": Entry(
+            "kd.models.fusion.embracenet:EmbraceNet",
+            "every feature from one modality, drawn among those that are present",
+            "EmbraceNet, Choi & Lee 2019, 1904.09078",
+        ),
+        "poe_vae": Entry(
+            "kd.models.fusion.poe_vae:PoEVAE",
+            "a product of Gaussian experts and a prior, with its own evidence bound",
+            "MVAE, Wu & Goodman 2018, 1802.05335, on representations",
+        ),
+        "shaspec": Entry(
+            "kd.models.fusion.shaspec:ShaSpec",
+            "shared and specific features; an absent modality gets the mean of the shared ones",
+            "ShaSpec, Wang et al. 2023, 2307.14126, on representations",
+        ),
+        "transformer": Entry(
+            "kd.models.fusion.transformer:Transformer",
+            "a learnt token reads the tokens present through layers of attention, absent keys masked",
+            "Vaswani et al. 2017, 1706.03762; late fusion of 2512.22991",
+        ),
+        "prompts": Entry(
+            "kd.models.fusion.prompts:Prompts",
+            "the same transformer with learnt tokens for each missing pattern",
+            "missing-aware prompts, Lee et al. 2023, 2303.03369",
+        ),
+    },
+)
+
+STAND_INS = Registry(
+    "stand-in",
+    {
+        "nothing": Entry(
+            "kd.models.absent.base:StandIn",
+            "absent modalities stay absent: zeros in the fusion",
+            "Wang et al., KDD 2020",
         ),
     },
 )

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from kd.errors import ConfigError
-from kd.models import ENCODERS, FUSIONS
+from kd.models import ENCODERS, FUSIONS, STAND_INS
+from kd.models.absent.base import StandIn
 from kd.models.encoders import Standardise
-from kd.models.fusion import Fusion
+from kd.models.fusion.base import Fusion
 from kd.models.network import Network
 from kd.types import Modality, Output
 
@@ -23,6 +24,9 @@ DEFAULT_ENCODERS: Mapping[str, Mapping[str, Any]] = {
 }
 """By kind of modality, where neither `encoder` nor `encoders` names one."""
 DEFAULT_FUSION: Mapping[str, Any] = {"name": "concat"}
+DEFAULT_STAND_IN: Mapping[str, Any] = {"name": "nothing"}
+STAND_IN = "stand-in"
+"""What `fit_scalers` calls the rows that the stand-in for absent modalities was fitted on."""
 
 
 class Classifier(Network):
@@ -36,6 +40,7 @@ class Classifier(Network):
         encoder: part for every modality that `encoders` does not name; by default one that suits its kind.
         encoders: modality -> part; names that this network does not see are ignored.
         fusion: part.
+        absent: part that stands in for absent modalities.
 
     Raises:
         ConfigError: an encoder cannot read the modality it is for, or a part's arguments are wrong.
@@ -51,6 +56,7 @@ class Classifier(Network):
         encoder: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         fusion: Mapping[str, Any] = DEFAULT_FUSION,
+        absent: Mapping[str, Any] = DEFAULT_STAND_IN,
     ) -> None:
         super().__init__(modality, classes, task=task)
         own = encoders or {}
@@ -58,8 +64,9 @@ class Classifier(Network):
         self.encoders = nn.ModuleDict({n: _encoder(parts[n], n, m, width) for n, m in self.modality.items()})
         # A pre-trained encoder says itself how it is built where its weights come with a package.
         built = {n: getattr(encoder, "spec", None) or parts[n] for n, encoder in self.encoders.items()}
-        self.spec = {"width": width, "encoders": built, "fusion": dict(fusion)}
-        self.fusion: Fusion = FUSIONS.build(fusion, len(self.modalities), width, where="fusion")
+        self.spec = {"width": width, "encoders": built, "fusion": dict(fusion), "absent": dict(absent)}
+        self.absent: StandIn = STAND_INS.build(absent, self.modality, width, where="absent")
+        self.fusion: Fusion = FUSIONS.build(fusion, len(self.modalities) + self.absent.extra, width, where="fusion")
         self.head = nn.Linear(self.fusion.width, classes)
 
     def forward(self, inputs: Mapping[str, Tensor], present: Tensor) -> Output:
@@ -68,13 +75,18 @@ class Classifier(Network):
         What is absent may hold anything, NaN included: it is replaced before the first product, and the encoder's
         answer to the replacement is replaced again, so that it reaches neither output nor gradient.
         """
+        inputs, shown = self.absent.fill(inputs, present)
         tokens: dict[str, Tensor] = {}
         keep: dict[str, Tensor] = {}
         for column, (name, encoder) in enumerate(self.encoders.items()):
-            tokens[name], keep[name] = self._encode(encoder, inputs[name], present[:, column])
-        feature = self.fusion(tokens, keep, present)
+            tokens[name], keep[name] = self._encode(encoder, inputs[name], shown[:, column])
         parts = self.fusion.parts(tokens, keep) if self.shows_parts and self._same_width(tokens) else None
-        return Output(logits=self.head(feature), feature=feature, parts=parts)
+        found = self.absent.represent(tokens, keep, shown)
+        fused = self.fusion(found.tokens, found.keep, found.present)
+        feature, loss = fused if isinstance(fused, tuple) else (fused, None)
+        losses = [each for each in (found.loss, loss) if each is not None]
+        auxiliary = torch.stack(losses).sum(dim=0) if losses and self.training else None
+        return Output(logits=self.head(feature), feature=feature, parts=parts, auxiliary=auxiliary)
 
     def _encode(self, encoder: nn.Module, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens [B, T, D] and keep [B, T], zeros and False in rows that lack the modality and for padding."""
@@ -97,11 +109,15 @@ class Classifier(Network):
 
     @property
     def scaled(self) -> list[str]:
-        """Modalities with a `Standardise` to fit."""
-        return [n for n, e in self.encoders.items() if any(isinstance(m, Standardise) for m in e.modules())]
+        """Modalities with constants to fit: a `Standardise`, or those of the stand-in."""
+        own = [n for n, e in self.encoders.items() if any(isinstance(m, Standardise) for m in e.modules())]
+        return [n for n in self.modalities if n in own or n in self.absent.fits]
 
     def fit_scalers(self, inputs: Mapping[str, Tensor], present: Tensor) -> dict[str, Tensor]:
-        """Fit every `Standardise` on the rows given where the modality is present; return rows used, by modality.
+        """Fit every `Standardise` on the rows given where the modality is present, and the stand-in on all of them.
+
+        Returns:
+            positions of the rows used, by modality and, where it fits something, of the stand-in.
 
         Args:
             inputs: at least those in `scaled`.
@@ -114,6 +130,9 @@ class Classifier(Network):
                 if isinstance(module, Standardise):
                     module.fit(inputs[name][rows])
             used[name] = rows
+        if self.absent.fits:
+            self.absent.fit({name: inputs[name] for name in self.absent.fits}, present)
+            used[STAND_IN] = torch.arange(len(present))
         return used
 
 

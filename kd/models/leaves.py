@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd.models.encoders import Standardise
+from kd.models.noise import Normal, Uniform
 
 
 class Fold:
@@ -57,6 +58,12 @@ class Fold:
             least = round(probability * 2**16) - 2**15
             kept = (drawn.view(torch.int16) >= least) * torch.tensor(1 / (1 - probability), dtype=x.dtype)
         return kept.view(self.replicas, -1)[:, :each].reshape(x.shape)
+
+    def noise(self, x: Tensor, draw: Callable[..., Tensor]) -> Tensor:
+        """Return noise of x's shape from `torch.randn` or `torch.rand`, drawn for the stack as it was made."""
+        each = x.numel() // self.replicas
+        drawn = draw(self.made_of, each, generator=self.generator, dtype=x.dtype).to(x.device)
+        return (drawn[self.alive] if self.replicas < self.made_of else drawn).reshape(x.shape)
 
 
 NARROW = 16
@@ -194,6 +201,14 @@ def _standardise(layer: Standardise, fold: Fold, x: Tensor) -> Tensor:
     return (rows - mean).div_(layer.deviation.view(shape)).flatten(0, 1)
 
 
+def _normal(layer: Normal, fold: Fold, x: Tensor) -> Tensor:
+    return fold.noise(x, torch.randn) if layer.training else torch.zeros_like(x)
+
+
+def _uniform(layer: Uniform, fold: Fold, x: Tensor) -> Tensor:
+    return fold.noise(x, torch.rand) if layer.training else torch.full_like(x, 0.5)
+
+
 LEAVES: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Linear: _linear,
     nn.LayerNorm: _layer_norm,
@@ -202,5 +217,7 @@ LEAVES: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Embedding: _embedding,
     nn.Dropout: _dropout,
     Standardise: _standardise,
+    Normal: _normal,
+    Uniform: _uniform,
 }
 """Type of a leaf -> its forward for a stack: (leaf with stacked parameters, fold, x [R * B, ...]) -> [R * B, ...]."""

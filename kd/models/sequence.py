@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.models.encoders import Encoder, Standardise, check_dropout, check_positive
-from kd.models.fusion import pool as mean_of
+from kd.models.fusion.base import pool as mean_of
 from kd.types import Modality
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from kd.errors import ConfigError
 from kd.models.classifier import Classifier
-from kd.models.fusion import Concat
+from kd.models.fusion.concat import Concat
 from kd.models.network import Network
 from kd.registry import suggest
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kd.errors import ConfigError
 from kd.models.encoders import Borrowed, Encoder, check_dropout, check_positive, check_widths
-from kd.models.fusion import pool as mean_of
+from kd.models.fusion.base import pool as mean_of
 from kd.types import Modality
 
 Pool = Literal["mean", "cls", "tokens"]

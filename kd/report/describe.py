@@ -10,7 +10,7 @@ from typing import Any
 
 from pandas.api.types import is_numeric_dtype
 
-from kd.config import Split, dotted, merge, read, schema_faults
+from kd.config import Split, schema_faults
 from kd.data import load_source
 from kd.data.columns import Column, Frame, Texts
 from kd.data.source import Source
@@ -18,6 +18,7 @@ from kd.data.splits import split as split_rows
 from kd.data.world import World
 from kd.errors import ConfigError, DataError
 from kd.report.gaps import bar, drawn, patterns
+from kd.tree import dotted, merge, read
 
 CLASSES = 12
 """Classes listed, the most frequent first."""

@@ -17,7 +17,7 @@ from kd.compress.package import Package
 from kd.config import Baseline, Study
 from kd.distill.fit import Setting, training_rows
 from kd.distill.trained import package_folder
-from kd.distill.view import pattern
+from kd.distill.view import judged, pattern
 from kd.evaluate.predictions import SEPARATOR, Logits, predict, seen_subsets
 from kd.evaluate.predictor import Predictor
 from kd.record import RunRecord, code_address, digest, finished, run_folder, save_record, staged_folder, write_atomic
@@ -130,13 +130,17 @@ def _fit_baseline(baseline: Baseline, name: str, setting: Setting, address: dict
     source, split = setting.source, setting.split
     sees = [modality for modality in source.modalities if modality in baseline.sees]
     ids = training_rows(baseline, setting)
-    fitted = BASELINES.build(baseline.model).fit(source, sees, ids, setting.available, split.validation)
+    patterns = judged(sees, baseline.select)
+    fitted = BASELINES.build(baseline.model).fit(
+        source, sees, ids, setting.available, split.validation, judged=patterns
+    )
 
     def answers(rows: Tensor) -> Logits:
         asked = seen_subsets(source.modalities, sees)
         shown = {subset: pattern(source.modalities, subset.split(SEPARATOR)) for subset in asked}
         return {subset: fitted.logits(rows, source.observed & seen) for subset, seen in shown.items()}
 
+    over = "complete rows" if baseline.select == "complete" else "mean over all subsets"
     saw = {"rows": ids.tolist(), "selection": split.validation.tolist()}
     record = RunRecord(
         id=run_id,
@@ -148,7 +152,7 @@ def _fit_baseline(baseline: Baseline, name: str, setting: Setting, address: dict
         mask=setting.mask.fingerprint,
         code=address["code"],
         files={"predictions": "predictions.safetensors", "saw": "saw.json"},
-        selected_on=f"penalty by validation accuracy, {len(split.validation)} labels",
+        selected_on=f"{fitted.chosen} by validation accuracy, {over}, {len(split.validation)} labels",
         saw={key: digest(sorted(rows)) for key, rows in saw.items()},
     )
     with staged_folder(run_folder("baseline", run_id)) as stage:

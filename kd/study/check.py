@@ -9,8 +9,9 @@ import torch
 
 from kd.compress import PASSES
 from kd.compress.pipeline import faults as pass_faults
-from kd.config import Study
+from kd.config import Part, Study
 from kd.data import load_source
+from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.distill import OPTIMIZERS
@@ -18,10 +19,12 @@ from kd.distill.graph import data_faults, part_faults
 from kd.distill.setting import Setting
 from kd.distill.trial import try_node
 from kd.errors import ConfigError, DataError, KDError
+from kd.evaluate.predictions import all_subsets
 from kd.objectives import OBJECTIVES
 from kd.study.contrasts import faults_of_groups, faults_of_test
+from kd.study.ensembles import name_faults, task_faults
 from kd.study.leaks import data_faults as leaks
-from kd.study.replicate import setting_for, split_for
+from kd.study.replicate import mask_seed, setting_for, split_for
 from kd.tasks import make_task
 
 
@@ -54,7 +57,7 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
     Raises:
         ConfigError: every fault, those that need the data included.
     """
-    found = part_faults(study) + faults_of_test(study)
+    found = part_faults(study) + name_faults(study) + faults_of_test(study)
     if study.compress is not None:
         found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
     if found:
@@ -63,7 +66,7 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
         source = source_of(study)
     except ConfigError as error:
         raise ConfigError(error.faults, file) from None
-    found = data_faults(study, source.modalities) or trial_faults(study, source)
+    found = data_faults(study, source.modalities) + task_faults(study, source) or trial_faults(study, source)
     if found:
         raise ConfigError(found, file)
     return source
@@ -94,6 +97,10 @@ def trial_faults(study: Study, source: Source) -> list[str]:
     settings = _drawn(study, source, found, attempt)
     if found:
         return found
+    for name, part in study.test_masks.items():
+        attempt(f"test_masks.{name}", partial(_hide_at_test, study, source, settings[0].split, part))
+    if study.test_masks and len(all_subsets(source.modalities)) < 2 ** len(source.modalities) - 1:
+        found.append("test_masks: of more than 8 modalities a sample of subsets is predicted; name fewer under data")
     found += faults_of_groups(study, source.group[settings[0].split.test])
     prepared = settings[0].source
     for name, node in study.nodes.items():
@@ -120,3 +127,7 @@ def _drawn(
     attempt("mask", lambda: settings.append(setting_for(study, source, study.first_seed)))
     found.extend(leaks(study, source, splits, settings[0].mask if settings else None))
     return settings
+
+
+def _hide_at_test(study: Study, source: Source, split: Split, part: Part) -> None:
+    draw(source, split, part, mask_seed(study, study.first_seed), hides="test").available(source)

@@ -5,7 +5,7 @@ The family of a test is the declared contrasts, Holm over it (protocol 11).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,13 @@ class Compared:
     folds: list[list[int]] | None
     overlap: float
 
+    @classmethod
+    def on(cls, table: NDArray[np.float64], study: Study, source: Source, rows: Sequence[Rows]) -> Compared:
+        """Return differences [S, R] with what the study knows of their rows, those of each seed."""
+        folds = None if study.split.folds is None else [own.sizes for own in rows]
+        group = source.group[rows[0].test].numpy()
+        return cls(table, group, folds, float(np.mean([own.overlap for own in rows])))
+
     @property
     def means(self) -> NDArray[np.float64]:
         """[n]: the mean difference of each seed, or of each seed and fold."""
@@ -78,14 +85,14 @@ def contrasts(
         compared = compare(study, contrast, answers, chosen, source, splits, task)
         if compared is None:
             continue
-        difference = _difference(study, compared)
+        difference = difference_of(study, compared)
         found.append(
             {
                 "contrast": name,
                 "method": contrast.method,
                 "baseline": contrast.baseline,
                 "subset": "complete" if contrast.over == "complete" else "mean over subsets",
-                "metric": "accuracy" if task.name == "multiclass" else "negative squared error",
+                "metric": score_name(task),
                 "seeds": len(compared.table),
                 "estimand": "new rows" if study.mask_seed is None else "new rows, this mask",
                 **{field: getattr(difference, field) for field in ("estimate", "low", "high", "verdict", "detectable")},
@@ -117,16 +124,16 @@ def compare(
         per_seed.append(torch.stack([method[s] - baseline[s] for s in shared]).mean(dim=0).double())
     if not seeds:
         return None
-    rows = [splits[seed] for seed in seeds]
-    return Compared(
-        torch.stack(per_seed).numpy(),
-        source.group[rows[0].test].numpy(),
-        None if study.split.folds is None else [own.sizes for own in rows],
-        float(np.mean([own.overlap for own in rows])),
-    )
+    return Compared.on(torch.stack(per_seed).numpy(), study, source, [splits[seed] for seed in seeds])
 
 
-def _difference(study: Study, compared: Compared) -> Difference:
+def score_name(task: Task) -> str:
+    """Return what differences are taken of."""
+    return "accuracy" if task.name == "multiclass" else "negative squared error"
+
+
+def difference_of(study: Study, compared: Compared) -> Difference:
+    """Return the mean difference on new rows with its interval and verdict, over seeds x rows or over folds."""
     if compared.folds is None:
         return crossed_difference(compared.table, margin=study.margin, group=compared.group)
     return fold_difference(compared.means, compared.overlap, margin=study.margin)

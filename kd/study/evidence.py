@@ -15,17 +15,22 @@ from kd.data.mechanisms.kinds import kind_of
 from kd.data.source import Source
 from kd.evaluate import BAYES
 from kd.evaluate.metrics import subset_rows, summarise
-from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer, combine
+from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer
 from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
 from kd.study.contrasts import contrasts
 from kd.study.cost import cost_table
+from kd.study.hidden_at_test import hidden_at_test
+from kd.study.pairs import pairs
 from kd.study.replicate import Replicate
 from kd.study.robustness import robustness_tables
 from kd.tasks import Task
 
-REPRODUCED = ("subsets", "summary", "contrasts", "robustness", "shapley", "patterns")
+REPRODUCED = (
+    *("subsets", "validation", "summary", "contrasts", "pairs", "test_masks"),
+    *("robustness", "shapley", "patterns"),
+)
 """Tables whose every number is the same when a study is run again."""
 
 Key = tuple[str, str, int]
@@ -33,15 +38,14 @@ Key = tuple[str, str, int]
 
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
-    """Return the frames of the report: subsets, summary, contrasts, curves, cost, those on robustness; stages and
-    bound where there are any.
+    """Return the frames of the report: subsets, validation, summary, contrasts, pairs, curves, cost, those on
+    robustness; test_masks, stages and bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
     every = all_subsets(source.modalities)
-    pooled, splits = pool_folds(replicates)
+    methods, splits = pool_folds(replicates)
     rule = _bayes_rule(source, splits, every)
-    methods = pooled | _ensembles(study, pooled, sorted(splits), every, task)
     fused = methods | rule
     labels = {seed: source.label[rows.test] for seed, rows in splits.items()}
 
@@ -57,13 +61,16 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         test += subset_rows(shown, source.label[rows.test], task.metrics, **identity)
         shown = {subset: answer(answers.validation, subset) for subset in every}
         validation += subset_rows(shown, source.label[rows.validation], primary, **identity)
-    frame = pd.DataFrame(test)
+    frame, chosen_on = pd.DataFrame(test), pd.DataFrame(validation)
     stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
     kind = kind_of(study.mask["name"], study.mask)
     return {
         "subsets": frame.assign(mask_kind=kind),
-        "summary": summarise(frame, pd.DataFrame(validation), source.modalities, task.primary).assign(mask_kind=kind),
+        "validation": chosen_on.assign(mask_kind=kind),
+        "summary": summarise(frame, chosen_on, source.modalities, task.primary).assign(mask_kind=kind),
         "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
+        "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
+        **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),
         "curves": curves(replicates),
         "cost": cost_table(study, replicates),
         **robustness_tables(study, source, task, replicates, fused, splits),
@@ -111,24 +118,6 @@ def pool_folds(replicates: Sequence[Replicate]) -> tuple[dict[Key, Answers], dic
             float(np.mean([len(s.test) / len(s.train) for s in splits])),
         )
     return answers, rows
-
-
-def _ensembles(
-    study: Study, answers: Mapping[Key, Answers], seeds: list[int], every: list[str], task: Task
-) -> dict[Key, Answers]:
-    found = {}
-    for name, ensemble in study.ensembles.items():
-        for seed in seeds:
-            if any((member, FLOAT, seed) not in answers for member in ensemble.members):
-                continue
-            members = [answers[member, FLOAT, seed] for member in ensemble.members]
-            parts = {}
-            for part in ("validation", "test"):
-                logits = [getattr(member, part) for member in members]
-                fused = {s: combine(logits, s, ensemble.combine, task.name) for s in every}
-                parts[part] = {s: v for s, v in fused.items() if v is not None}
-            found[name, FLOAT, seed] = Answers(**parts)
-    return found
 
 
 def _bayes_rule(source: Source, splits: Mapping[int, Rows], every: list[str]) -> dict[Key, Answers]:

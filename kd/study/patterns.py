@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from kd.baselines import BASELINES
 from kd.config import Baseline, Node, Study
 from kd.evaluate.patterns import was_shown
 from kd.evaluate.predictions import SEPARATOR, all_subsets
@@ -40,7 +41,7 @@ def _shown(study: Study, every: Sequence[str], folds: Sequence[Replicate]) -> di
     for name, node in fitted.items():
         if not all(name in fold.patterns for fold in folds):
             continue
-        drop = isinstance(node, Node) and node.drop > 0
+        drop = node.drop > 0 if isinstance(node, Node) else BASELINES.build(node.model).drops
         found[name] = [
             all(was_shown(subset, fold.patterns[name], node.sees, drop=drop) for fold in folds)
             if set(subset.split(SEPARATOR)) & set(node.sees)

@@ -16,9 +16,11 @@ from kd.data.splits import Split
 from kd.data.splits import split as split_rows
 from kd.distill.fit import Setting, train_graph, training_rows
 from kd.evaluate.patterns import training_patterns
+from kd.evaluate.predictions import SEPARATOR
 from kd.record import RunRecord, run_folder
 from kd.study.answers import FLOAT, Answers, baseline_answers, node_answers, unflat
 from kd.study.compress import compress_student
+from kd.study.ensembles import ensemble_answers
 
 
 class Listener(Protocol):
@@ -50,6 +52,7 @@ class Replicate:
         mask: fingerprint.
         trained: node -> record.
         baselines: baseline -> record.
+        fused: ensemble -> what validation labels fitted of it, in words; only where they fitted something.
         answers: (node, stage) -> logits.
         stages: what each stage of compression costs.
         compressed: record of the compression.
@@ -62,6 +65,7 @@ class Replicate:
     mask: str
     trained: dict[str, RunRecord] = field(default_factory=dict)
     baselines: dict[str, RunRecord] = field(default_factory=dict)
+    fused: dict[str, str] = field(default_factory=dict)
     answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     compressed: RunRecord | None = None
@@ -106,7 +110,12 @@ def setting_for(study: Study, source: Source, seed: int, fold: int = 0) -> Setti
 
 def mask_for(study: Study, source: Source, split: Split, seed: int) -> Mask:
     """Return the mask of one replicate."""
-    return draw(source, split, study.mask, seed if study.mask_seed is None else study.mask_seed)
+    return draw(source, split, study.mask, mask_seed(study, seed))
+
+
+def mask_seed(study: Study, seed: int) -> int:
+    """Return what a replicate's masks are drawn from: its own seed, unless the study names one for all."""
+    return seed if study.mask_seed is None else study.mask_seed
 
 
 def run_replicate(
@@ -145,7 +154,18 @@ def run_replicate(
         listener.stage(f"{name}: compressing {study.compress.student}")
         found.compressed = compress_student(study, study.compress, setting, found.trained, listener.tick)
         _gather_stages(study.compress, found)
+    _fuse(study, setting, found)
     return found
+
+
+def _fuse(study: Study, setting: Setting, found: Replicate) -> None:
+    for name, ensemble in study.ensembles.items():
+        if any((member, FLOAT) not in found.answers for member in ensemble.members):
+            continue  # the training of one failed
+        members = [found.answers[member, FLOAT] for member in ensemble.members]
+        found.answers[name, FLOAT], selected = ensemble_answers(ensemble, members, setting)
+        if selected:
+            found.fused[name] = selected
 
 
 def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -156,6 +176,8 @@ def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[st
         sees = [modality for modality in setting.source.modalities if modality in node.sees]
         columns = [setting.source.modalities.index(modality) for modality in sees]
         found[name] = training_patterns(setting.available[training_rows(node, setting)][:, columns], sees)
+        if isinstance(node, Node) and node.recombine:
+            found[name].setdefault(SEPARATOR.join(sees), 0)  # made of several rows, though none of them may show it
     return found
 
 

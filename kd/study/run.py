@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from kd.config import Study, deciding
+from kd.config import Study, deciding, simple_methods
 from kd.data.source import Source
 from kd.distill.graph import order
 from kd.distill.trainer import deciding as deciding_arguments
@@ -145,7 +145,7 @@ def provenance(study: Study, source: Source, replicates: Sequence[Replicate]) ->
     folds = {name: r.split.fingerprint for name, r in zip(names, replicates, strict=True)}
     return {
         "title": study.title,
-        "config": asdict(study),
+        "config": asdict(study) | {"simple": simple_methods(study)},
         "data": {
             "name": source.name,
             "fingerprint": source.fingerprint,
@@ -162,9 +162,9 @@ def provenance(study: Study, source: Source, replicates: Sequence[Replicate]) ->
         "masks": {name: r.mask for name, r in zip(names, replicates, strict=True)},
         "seeds": sorted({r.seed for r in replicates}),
         "selected_on": {
-            f"{node} {name}": record.selected_on
+            f"{node} {name}": told
             for name, r in zip(names, replicates, strict=True)
-            for node, record in r.fitted.items()
+            for node, told in ({fitted: record.selected_on for fitted, record in r.fitted.items()} | r.fused).items()
         },
         "validation_labels": len(split.validation),
         "optimiser_steps": {name: node.steps for name, node in study.nodes.items()},

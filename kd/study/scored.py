@@ -50,11 +50,10 @@ class Ground:
     def of(cls, source: Source, task: Task, replicates: Sequence[Replicate], law: Law) -> Ground:
         """Return the ground of one seed from its replicates, one for each fold."""
         test = torch.cat([r.split.test for r in replicates])
-        priors = [task.prior(source.label[r.split.train]).expand(len(r.split.test), -1) for r in replicates]
         every, names = all_subsets(source.modalities), source.modalities
         present, observed = patterns(every, names), source.observed[test].numpy()
         weights = {rate: row_weights(law(rate, len(names)), present, observed) for rate in rate_points(law, len(names))}
-        return cls(task, source.label[test], torch.cat(priors), every, names, weights)
+        return cls(task, source.label[test], prior_of_rows(source, task, replicates), every, names, weights)
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,12 @@ class Scored:
         weights = np.zeros(self.logits.shape[:2])
         weights[place] = 1
         return self.at(metric, weights)
+
+
+def prior_of_rows(source: Source, task: Task, replicates: Sequence[Replicate]) -> Tensor:
+    """Return [N, C], the constant answer to the test rows of one seed; each fold's own training rows give it."""
+    priors = [task.prior(source.label[r.split.train]).expand(len(r.split.test), -1) for r in replicates]
+    return torch.cat(priors)
 
 
 def quantity_row(metric: str, quantity: str, rate: float, value: float) -> dict[str, object]:

@@ -298,3 +298,20 @@ def test_variants_with_other_test_rows_stand_in_tables_of_their_own(small_grid) 
     ]
     assert all(set(table["split.seed"]) == {str(seed)} for seed, table in enumerate(content["summaries"].values()))
     assert "tables of their own" in (folder / "report.html").read_text()
+
+
+def test_a_sweep_gathers_what_a_comparison_of_methods_needs(small_grid) -> None:
+    grid = small_grid(WEIGHTS)
+    folder = ablate(grid)
+    own = [run_folder("run", run_id) for run_id in load_record(folder).parents.values()]
+    for name in ("validation", "pairs", "shapley", "cost"):
+        gathered = pd.read_parquet(folder / f"{name}.parquet")
+        assert list(gathered.columns[:2]) == ["variant", "edges.*.weight"]
+        each = pd.concat([pd.read_parquet(variant / f"{name}.parquet") for variant in own], ignore_index=True)
+        pd.testing.assert_frame_equal(gathered.drop(columns=["variant", "edges.*.weight"]), each)
+    rates = pd.read_parquet(folder / "rates.parquet")
+    assert set(rates.metric) == {"accuracy"}
+    clean = rates.query("node == 'student' and rate == 0 and variant == 1").sort_values("seed").value.to_list()
+    results = pd.read_parquet(folder / "results.parquet").query("metric == 'accuracy' and subset == 'm0+m1'")
+    assert clean == pytest.approx(results.query("node == 'student' and variant == 1").sort_values("seed").value)
+    assert not (folder / "test_masks.parquet").exists()

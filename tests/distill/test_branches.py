@@ -76,7 +76,7 @@ def test_no_rates_train_as_one_group_does(data) -> None:
 @pytest.mark.parametrize(
     ("rates", "expected"),
     [
-        ({"m9": 1e-3}, "learning_rates.m9: the network has no such branch; Known: m0, m1, m2, fusion, head"),
+        ({"m9": 1e-3}, "learning_rates.m9: the network has no such branch; Known: m0, m1, m2, head"),
         ({"heat": 1e-3}, "did you mean 'head'"),
         ({"m0": -1.0}, "learning_rates.m0: expected a number of at least 0"),
         ({"m0": float("nan")}, "learning_rates.m0: expected a number of at least 0"),

@@ -129,6 +129,8 @@ def furthest(stack: Replicas, ones: Sequence[Distiller]) -> float:
         [{"learning_rates": {"m0": 0.0, "m1": 1e-4}, "optimizer": {"name": "adam", "lr": lr}} for lr in (1e-3, 1e-2)],
         [{"live": True}, {"live": True}],
         [{"own_view": True, "drop": 0.5}, {"own_view": True, "drop": 0.5}],
+        [{"drop": 0.6, "drop_warmup": 0.8}, {"drop": 0.3, "drop_warmup": 0.8}],
+        [{"recombine": 0.5, "live": True}, {"recombine": 0.5, "live": True}],
     ],
     ids=lambda settings: "-".join(sorted({key for one in settings for key in one})) or "seeds",
 )

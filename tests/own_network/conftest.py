@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import kd
-from kd.config import Study, merge, parse
+from kd.config import Study, parse
 from kd.data.masks import draw
 from kd.data.splits import split
 from kd.distill.fit import Setting
+from kd.tree import merge
 
 OWN = '''
 """What a user wrote, before there was any kd."""

@@ -23,6 +23,22 @@ BY_ROW = ("complete", "mcar", "pattern", "cells", "span")
 BY_LAW = ("mar", "mnar")
 """Mechanisms whose law is fitted to training rows."""
 
+INSIDE = ("cells", "span")
+"""Of those, the ones that hide single values and no modality."""
+
+
+def whole_faults(part: Mapping[str, Any], where: str) -> list[str]:
+    """Return why a mechanism cannot hide whole modalities of test rows, in a sentence; nothing where it can.
+
+    >>> whole_faults({"name": "severe", "complete": 9}, "test_masks.few")[0]
+    'test_masks.few.name: severe cannot hide modalities of single test rows; known: complete, mcar, pattern, mar, mnar'
+    """
+    known = [name for name in (*BY_ROW, *BY_LAW) if name not in INSIDE]
+    if part["name"] in known:
+        return []
+    what = "hides single values, not" if part["name"] in INSIDE else "cannot hide"
+    return [f"{where}.name: {part['name']} {what} modalities of single test rows; known: {', '.join(known)}"]
+
 
 def draw_at_test(
     source: Source, split: Split, seed: int, name: str, factory: Callable[..., Any], parameters: Mapping[str, Any]

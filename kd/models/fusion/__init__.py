@@ -1,0 +1,1 @@
+"""How representations become one: `model: {fusion: {name: ...}}`, one file each."""
