@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from kd.cli.advising import advise
 from kd.cli.looking import data, list_parts, mask
 from kd.cli.store import differing as differing
 from kd.cli.store import show
@@ -27,7 +28,9 @@ kd: knowledge distillation when modalities are missing
   kd tune CONFIG to=FILE             train such a grid; write each method's best settings by validation
   kd evaluate CONFIG [key=value ...] the same without compression; print every subset's score
   kd compress CONFIG [key=value ...] the same; print what each stage of compression costs and keeps
-  kd report RUN                      write the report of a finished run again
+  kd report RUN [tables=FOLDER]      write the report of a finished run again; with tables=, every table of it as CSV
+                                     (raw numbers), Markdown and LaTeX
+  kd advise RUN                      say which method to use, with its evidence, or that nothing beats a simple one
   kd data list | describe NAME       data sets, or a config's: modalities, classes, gaps, licence;
                                      picture=FILE.png draws who has what
   kd data lock NAME to=FILE rows=N   set rows aside that no search meets; share=0.2 of the groups, seed=0
@@ -82,6 +85,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate,
     "compress": compress,
     "report": report,
+    "advise": advise,
     "data": data,
     "mask": mask,
     "list": list_parts,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd.cli.arguments import arguments, refuse, study_of
+from kd.cli.advising import print_advice
+from kd.cli.arguments import arguments, settings, study_of
 from kd.cli.store import find
 from kd.errors import ConfigError
 
@@ -72,6 +73,7 @@ def _run_and_print(study: Study, path: str, as_json: bool, show: Callable[[Path]
         print((folder / "record.json").read_text(), end="")
         return 0
     show(folder)
+    print_advice(folder)
     print(f"report: {folder / 'report.html'}")
     return 0
 
@@ -104,10 +106,9 @@ def _print_summary(folder: Path) -> None:
 
 
 def report(words: Sequence[str]) -> int:
-    """Write the report of a finished run again."""
+    """Write the report of a finished run again, and its tables as files where they are asked for."""
     name, rest, _ = arguments(words, "report", "a run")
-    for word in rest:
-        refuse(word, "report")
+    tables = settings(rest, {"tables": ""}, "report")["tables"]
     from kd.record import load_record
     from kd.report.ablation import write_ablation_report
     from kd.report.page import write_report
@@ -115,6 +116,11 @@ def report(words: Sequence[str]) -> int:
     folder = find(name)
     write = write_ablation_report if load_record(folder).verb == "ablate" else write_report
     print(f"report: {write(folder)}")
+    if tables:
+        from kd.report.export import write_tables
+
+        written = write_tables(folder, Path(tables))
+        print(f"tables: {len(written)} files in {tables}")
     return 0
 
 
@@ -173,6 +179,7 @@ def _print_ablation(folder: Path, as_json: bool) -> int:
         for row in content["failed"].to_dict("records"):
             values = " ".join(f"{axis}={row[axis]}" for axis, _ in record.config["axes"])
             print(f"failed: {row['node']} {values} seeds {row['seeds']}: {row['reason']}", file=sys.stderr)
+        print_advice(folder)
         print(f"results: {folder / 'results.parquet'}")
         print(f"report: {folder / 'report.html'}")
     return 2 if record.metrics["failed"] else 0

@@ -12,9 +12,14 @@ from markupsafe import Markup
 
 from kd.record import RunRecord, load_record, write_atomic
 from kd.report import tables, words
+from kd.report.across import across, read_frames
+from kd.report.advised import study_of
 from kd.report.axis import axis_chart
 from kd.report.evidence import leading_metric, read_document, read_table
+from kd.report.matrix import COUNTS, LEGEND, matrix_table
 from kd.report.page import flatten, render
+from kd.report.parts import comparable
+from kd.report.setting import value_name
 from kd.report.stamps import APART, under_mnar
 from kd.report.variance import Shares, drawn_anew, shares, variance_sentences, variance_table
 from kd.statistics.intervals import mean_interval
@@ -51,7 +56,9 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     areas = read_table(record, folder, "areas") if "areas" in record.files else pd.DataFrame()
     parts = comparable(record, values, axes)
     provenance = read_document(record, folder, "provenance")
-    origins = origins_of_variance(values, axes, provenance.get("config of the first variant", {}))
+    config = study_of(provenance.get("config of the first variant"))
+    told = sections(record, folder, parts, config, axes, metric)
+    origins = origins_of_variance(values, axes, config)
     return {
         "title": record.name,
         "id": record.id,
@@ -61,7 +68,12 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
         "seeds": words.count_seeds(results["seed"].nunique() if len(results) else 0),
         "answer": _answer(record, values, axes, metric),
         "axes": [
-            {"name": f"{axis}{label}", "table": along(own, axis, metric), "charts": _charts(own, axis, metric, name)}
+            {
+                "name": f"{axis}{label}",
+                "table": along(own, axis, metric),
+                "charts": _charts(own[own["node"].isin(told[label]["first"])], axis, metric, name),
+                "undrawn": own["node"].nunique() - len(told[label]["first"]),
+            }
             for place, (label, own) in enumerate(parts.items())
             for axis, name in zip(axes, (f"axis{place}x{number}" for number in range(len(axes))), strict=True)
             if own[axis].nunique() > 1 or len(parts) == 1
@@ -70,6 +82,9 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
             label: _summary(summary[summary["variant"].isin(set(own["variant"]))], axes, metric, areas)
             for label, own in parts.items()
         },
+        "parts": told,
+        "legend": LEGEND,
+        "counts": COUNTS,
         "variance": variance_table(origins, metric),
         "variance_note": VARIANCE,
         "variance_words": variance_sentences(origins),
@@ -83,31 +98,28 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     }
 
 
+def sections(
+    record: RunRecord,
+    folder: Path,
+    parts: Mapping[str, pd.DataFrame],
+    config: Mapping[str, Any],
+    axes: list[str],
+    metric: str,
+) -> dict[str, dict[str, Any]]:
+    """Return what each part of an ablation says across its settings, by the part's label."""
+    frames, results = read_frames(record, folder), read_table(record, folder, "results")
+    return {
+        label: across(
+            {**frames, "results": results[results["variant"].isin(set(own["variant"]))]}, config, axes, metric, place
+        )
+        for place, (label, own) in enumerate(parts.items())
+    }
+
+
 def origins_of_variance(values: pd.DataFrame, axes: list[str], config: Mapping[str, Any]) -> list[Shares]:
     """Return where scores vary from, where the grid varies the seed of mask or split; else nothing."""
     drawn = drawn_anew(values, axes, config) if len(values) else {}
     return shares(values, axes, drawn) if drawn else []
-
-
-def comparable(record: RunRecord, values: pd.DataFrame, axes: list[str]) -> dict[str, pd.DataFrame]:
-    """Return the scores in parts that share data and test rows, by hash: no table mixes others (protocol 15).
-
-    Those under MNAR masks are parts of their own, the last ones (protocol 3).
-
-    Returns:
-        label -> scores; the label, empty where there is one part, says what its variants have alone.
-    """
-    if not len(values):
-        return {}
-    origin, apart = values["variant"].astype(str).map(record.metrics["origins"]), under_mnar(values)
-    found = {}
-    for label, hidden in (("", values[~apart]), (APART, values[apart])):
-        for _, own in hidden.groupby(origin[hidden.index], sort=False):
-            alone = [axis for axis in axes if own[axis].nunique() == 1 and hidden[axis].nunique() > 1]
-            several = origin[hidden.index].nunique() > 1
-            where = ", " + ", ".join(f"{axis}={_shown(own[axis].iloc[0])}" for axis in alone) if several else ""
-            found[where + label] = own
-    return found
 
 
 def scores(results: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -146,19 +158,15 @@ def along(values: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
     for (node, what), group in values.groupby(["node", "what"], sort=False):
         shown = {}
         for value, cell in group.groupby(axis, sort=False):
-            shown[_shown(value)] = tables.interval(*_over_seeds(cell), metric)
+            shown[value_name(value)] = tables.interval(*_over_seeds(cell), metric)
         rows.append({"node": node, "score": what, **shown})
-    columns = ["node", "score", *dict.fromkeys(_shown(value) for value in values[axis])]
+    columns = ["node", "score", *dict.fromkeys(value_name(value) for value in values[axis])]
     return pd.DataFrame(rows, columns=columns).fillna(tables.NOTHING)
 
 
 def _over_seeds(cell: pd.DataFrame) -> tuple[float, float, float]:
     """Return mean and interval over seeds, each seed's score being its mean over the other axes."""
     return mean_interval(cell.groupby("seed")["value"].mean().to_numpy(dtype=float))
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _charts(values: pd.DataFrame, axis: str, metric: str, name: str) -> list[Markup]:
@@ -187,7 +195,7 @@ def _answer(record: RunRecord, values: pd.DataFrame, axes: list[str], metric: st
         per = means.groupby(["variant", "node"])["value"].mean()
         variant, node = per.idxmin() if metric in tables.LOWER_IS_BETTER else per.idxmax()
         best = means[(means["variant"] == variant) & (means["node"] == node)]
-        where = ", ".join(f"{axis} = {_shown(best[axis].iloc[0])}" for axis in axes)
+        where = ", ".join(f"{axis} = {value_name(best[axis].iloc[0])}" for axis in axes)
         shown = tables.interval(*mean_interval(best["value"].to_numpy(float)), metric)
         extreme = "lowest" if metric in tables.LOWER_IS_BETTER else "highest"
         sentences.append(
@@ -207,7 +215,7 @@ def _summary(frame: pd.DataFrame, axes: list[str], metric: str, areas: pd.DataFr
             own = areas[(areas["variant"] == variant) & (areas["metric"] == metric)]
             table.insert(list(table.columns).index("seeds"), "area", _areas(table, own, metric))
         for place, axis in enumerate(axes):
-            table.insert(place, axis, _shown(group[axis].iloc[0]))
+            table.insert(place, axis, value_name(group[axis].iloc[0]))
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
 
@@ -226,7 +234,7 @@ def _contrasts(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
         frame = frame.assign(p_holm=holm(frame["p"]))  # all variants of a table are one family
     table = tables.contrast_table(frame)
     for place, axis in enumerate(axes):
-        table.insert(place, axis, [_shown(value) for value in frame[axis]])
+        table.insert(place, axis, [value_name(value) for value in frame[axis]])
     return table
 
 
@@ -246,12 +254,20 @@ def failed_cells(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 def _markdown(content: dict[str, Any]) -> str:
     parts = [f"# {words.plain(content['title'])}", " ".join(map(words.rich, content["answer"]))]
+    for label, own in content["parts"].items():
+        if own["advice"]:
+            parts += [f"## What should I use?{words.plain(label)}", *map(words.rich, own["words"])]
+            parts.append(tables.markdown(own["advice_table"]))
     if len(content["failed"]):
         parts += ["## Cells without a result", tables.markdown(content["failed"])]
     for axis in content["axes"]:
         parts += [f"## {content['metric']} along {words.plain(axis['name'])}", tables.markdown(axis["table"])]
     for label, table in content["summaries"].items():
         parts += [f"## Every variant{words.plain(label)}", tables.markdown(table)]
+    for label, own in content["parts"].items():
+        for pairs in own["matrices"]:
+            parts += [f"## Every two methods on the {pairs.place}{words.plain(label)}", content["counts"]]
+            parts.append(tables.markdown(matrix_table(pairs.first)))
     if content["variance_words"]:
         parts += ["## Where the variance comes from", words.rich(VARIANCE)]
         parts += ["\n".join(f"- {words.rich(sentence)}" for sentence in content["variance_words"])]

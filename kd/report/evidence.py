@@ -31,6 +31,10 @@ COLUMNS = {
     "robustness": ("node", "stage", "seed", "metric", "quantity", "rate", "value"),
     "shapley": ("node", "stage", "metric", "modality", "value", "low", "high", "sampling_error", "evenness", "game"),
     "patterns": ("node", "seed", "subset", "shown"),
+    "validation": ("node", "stage", "seed", "subset", "size", "n", "metric", "value"),
+    "pairs": ("method", "baseline", "over", "metric", "seeds", "estimate", "low", "high", "verdict"),
+    "test_masks": ("node", "stage", "seed", "test_mask", "kind", "hidden", "metric", "value", "n"),
+    "rates": ("node", "stage", "seed", "rate", "value"),
 }
 
 
@@ -51,6 +55,9 @@ class Evidence:
         robustness: rate curves, areas and margins kept, per node, stage, seed and metric.
         shapley: what each modality contributes, per node, stage and metric.
         patterns: whether training showed a node a subset of modalities, per seed.
+        validation: one row per node, stage, seed and subset on validation rows, in the primary metric.
+        pairs: the difference of every two methods on test rows.
+        test_masks: scores under the test masks that a config names, per node, stage and seed.
     """
 
     record: RunRecord
@@ -65,6 +72,9 @@ class Evidence:
     robustness: pd.DataFrame
     shapley: pd.DataFrame
     patterns: pd.DataFrame
+    validation: pd.DataFrame
+    pairs: pd.DataFrame
+    test_masks: pd.DataFrame
 
     @property
     def metric(self) -> str:
@@ -92,7 +102,7 @@ def load_evidence(folder: Path) -> Evidence:
         RecordError: the record, a file it must name, or a column of that file is missing or damaged.
     """
     record = load_record(folder)
-    stages = _optional(record, folder, "stages")
+    stages = optional_table(record, folder, "stages")
     graph = read_document(record, folder, "graph")
     return Evidence(
         record=record,
@@ -103,15 +113,22 @@ def load_evidence(folder: Path) -> Evidence:
         stages=_arranged(stages, graph, stages),
         graph=graph,
         provenance=read_document(record, folder, "provenance"),
-        cost=_optional(record, folder, "cost"),
-        robustness=_arranged(_optional(record, folder, "robustness"), graph, stages),
-        shapley=_arranged(_optional(record, folder, "shapley"), graph, stages),
-        patterns=_arranged(_optional(record, folder, "patterns"), graph, stages),
+        cost=optional_table(record, folder, "cost"),
+        robustness=_arranged(optional_table(record, folder, "robustness"), graph, stages),
+        shapley=_arranged(optional_table(record, folder, "shapley"), graph, stages),
+        patterns=_arranged(optional_table(record, folder, "patterns"), graph, stages),
+        validation=_arranged(optional_table(record, folder, "validation"), graph, stages),
+        pairs=optional_table(record, folder, "pairs"),
+        test_masks=_arranged(optional_table(record, folder, "test_masks"), graph, stages),
     )
 
 
-def _optional(record: RunRecord, folder: Path, name: str) -> pd.DataFrame:
-    """Read a table that not every run has: without rows where it has none."""
+def optional_table(record: RunRecord, folder: Path, name: str) -> pd.DataFrame:
+    """Read a table that not every run or ablation has: without rows where it has none.
+
+    Raises:
+        RecordError: it is there, but damaged or without a column.
+    """
     return read_table(record, folder, name) if name in record.files else pd.DataFrame(columns=list(COLUMNS[name]))
 
 

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: the graph, the subset heat map, training curves and the cost of each stage.
+"""Figures as inline SVG: the graph, training curves and the cost of each stage.
 
 The same records give the same bytes: ids are salted with the figure's name, and no date is written. Colours are Okabe
 and Ito's (2008), told apart by colour-blind readers; lines differ in dash as well.
@@ -16,15 +16,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from kd.report.tables import metric_name, modalities, number, scale, stage_order, subset_order, subset_table
+from kd.report.tables import metric_name, scale, stage_order, subset_table
 from kd.statistics.intervals import mean_interval
 
 BLUE, ORANGE, GREEN, INK, PALE = "#0072B2", "#D55E00", "#009E73", "#1a1a1a", "#d9d9d9"
-SHADES = LinearSegmentedColormap.from_list("kd", ["#f4f8fb", "#9cc5e0", "#0b4f80"])
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -41,8 +38,6 @@ STYLE: dict[Any, Any] = {
     "hatch.color": "#c4c4c4",
     "hatch.linewidth": 0.7,
 }
-CELL, WIDE_CELL, PAGE = 0.47, 0.85, 8.6
-"""Inches: a heat map's cell at least (wide enough for `100.0`) and at most, and the page at 1280 pixels."""
 
 
 @contextmanager
@@ -82,60 +77,6 @@ def short(text: str, length: int) -> str:
     'a long…'
     """
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def subset_heat_map(frame: pd.DataFrame, metric: str) -> str:
-    """Draw the mean of a metric per node and stage (rows) and subset (columns; dots say which modalities are present).
-
-    A hatched cell is a subset that the node cannot answer.
-    """
-    table = subset_table(frame, metric)
-    columns = subset_order(table["subset"])
-    rows = [(node, stage) for node, stage in table[["node", "stage"]].drop_duplicates().itertuples(index=False)]
-    names = modalities(columns)
-    labels = [short(f"{node} {'' if stage == 'float' else stage}".strip(), 26) for node, stage in rows]
-    left = 0.085 * max([len(text) for text in [*labels, *names]], default=1) + 0.25
-    cell = max(CELL, min(WIDE_CELL, (PAGE - left - 0.1) / max(1, len(columns))))
-    width, height = left + cell * len(columns) + 0.1, 0.24 * len(names) + 0.31 * len(rows) + 0.3
-    with drawing("heat", width, height) as figure:
-        axes = figure.add_axes((left / width, 0.02, cell * len(columns) / width, 0.96))
-        tops = _dots(axes, columns, names)
-        values = {(r.node, r.stage, r.subset): r.mean for r in table.itertuples(index=False)}
-        _cells(axes, [[values.get((*row, subset)) for subset in columns] for row in rows], metric)
-        axes.set(xlim=(0, len(columns)), ylim=(len(rows) + 0.1, tops - 0.6))
-        axes.set_yticks([*tops_of(names), *(place + 0.5 for place in range(len(rows)))], [*names, *labels])
-        axes.set_xticks([])
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        return svg(figure, "heat", f"Heat map: mean {metric_name(metric)} per node, stage and subset of modalities")
-
-
-def tops_of(names: Sequence[str]) -> list[float]:
-    """Return the height of each modality's row of dots, above the cells, which begin at 0."""
-    return [-0.75 * (len(names) - place) for place in range(len(names))]
-
-
-def _dots(axes: Axes, columns: Sequence[str], names: Sequence[str]) -> float:
-    heights = tops_of(names)
-    for x, subset in enumerate(columns):
-        present = set(subset.split("+"))
-        for name, y in zip(names, heights, strict=True):
-            axes.plot(x + 0.5, y, "o", markersize=6, color=INK if name in present else PALE)
-    return min(heights, default=0.0)
-
-
-def _cells(axes: Axes, grid: list[list[float | None]], metric: str) -> None:
-    known = [value for row in grid for value in row if value is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    for y, row in enumerate(grid):
-        for x, value in enumerate(row):
-            if value is None:
-                axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, hatch="////", linewidth=0))
-                continue
-            strength = (value - low) / (high - low) if high > low else 0.5
-            axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, color=SHADES(strength), linewidth=0))
-            ink = "white" if strength > 0.62 else INK
-            axes.text(x + 0.5, y + 0.52, number(value, metric), ha="center", va="center", color=ink, fontsize=8.5)
 
 
 def training_curves(frame: pd.DataFrame) -> dict[str, str]:

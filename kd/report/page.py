@@ -13,13 +13,17 @@ from markupsafe import Markup, escape
 
 from kd.record import write_atomic
 from kd.report import tables, words
+from kd.report.advised import study_of
+from kd.report.comparison import Pairs, divided, run_comparison
 from kd.report.costs import with_cost
 from kd.report.diagram import graph_picture
 from kd.report.evidence import Evidence, load_evidence
-from kd.report.figures import stage_charts, subset_heat_map, training_curves
+from kd.report.figures import stage_charts, training_curves
+from kd.report.heatmap import subset_heat_map
+from kd.report.matrix import LEGEND, matrix_table
 from kd.report.opening import opening, versatile
 from kd.report.robust import robust_content, sample_note
-from kd.report.robust_figures import rate_chart, shapley_charts
+from kd.report.robust_figures import MOST_LINES, rate_chart, shapley_charts
 from kd.report.stamps import warning
 
 
@@ -63,6 +67,9 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "stages": tables.stage_table(evidence.stages),
         "stage_words": words.stage_sentences(evidence.subsets, metric),
         "provenance": flatten(evidence.provenance),
+        "subset_map": subset_heat_map(evidence.subsets, metric),
+        **run_comparison(evidence),
+        "legend": LEGEND,
     }
 
 
@@ -85,7 +92,6 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
         "page.html.j2",
         **content,
         graph=Markup(graph_picture(evidence.graph)),
-        heat=Markup(subset_heat_map(evidence.subsets, metric)) if len(evidence.subsets) else "",
         curves=curves,
         charts=[Markup(svg) for svg in charts],
         **_robust_pictures(content["robust"], evidence),
@@ -95,14 +101,21 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
 def _robust_pictures(robust: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     """Return the rate chart, and the panels of Shapley values of students and of all others."""
     if robust["table"] is None:
-        return {"rates": "", "shares": {}, "other_shares": {}}
+        return {"rates": "", "other_rates": [], "shares": {}, "other_shares": {}}
     metric = robust["key"]
     panels = {node: Markup(svg) for node, svg in shapley_charts(evidence.shapley, metric).items()}
     students = {node: svg for node, svg in panels.items() if evidence.kinds.get(node) == "student"} or panels
     whole = versatile(evidence.subsets)
-    drawn = [node for node in dict.fromkeys(evidence.robustness["node"]) if node in whole]
+    nodes = [node for node in dict.fromkeys(evidence.robustness["node"]) if node in whole]
+    first, rest = divided(nodes, evidence.validation, study_of(evidence.provenance.get("config")))
+    charts = [first, *(rest[start : start + MOST_LINES] for start in range(0, len(rest), MOST_LINES))]
+    drawn = [
+        Markup(rate_chart(evidence.robustness, own, metric, "rates" if place == 0 else f"rates{place}"))
+        for place, own in enumerate(charts)
+    ]
     return {
-        "rates": Markup(rate_chart(evidence.robustness, drawn, metric)),
+        "rates": drawn[0],
+        "other_rates": drawn[1:],
         "shares": students,
         "other_shares": {node: svg for node, svg in panels.items() if node not in students},
     }
@@ -117,7 +130,9 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template).render(**content, columns=column_classes, code=code_spans)
+    return environment.get_template(template).render(
+        **content, columns=column_classes, code=code_spans, stacked=stacked
+    )
 
 
 def code_spans(text: str) -> Markup:
@@ -127,6 +142,15 @@ def code_spans(text: str) -> Markup:
     Markup('<code>a&lt;b</code> wins')
     """
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def stacked(subset: str) -> Markup:
+    """Return a subset's name as HTML with a line for each of its modalities.
+
+    >>> stacked("fou+zer")
+    Markup('fou<br>zer')
+    """
+    return Markup("<br>").join(subset.split("+"))
 
 
 def column_classes(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -157,6 +181,7 @@ def markdown_report(content: Mapping[str, Any]) -> str:
     parts = [
         f"# {words.plain(content['title'])}",
         " ".join(map(words.rich, content["answer"])),
+        *_advice_parts(content["paragraphs"]),
         f"Run `{content['id']}`, {content['seeds']}, {rows} test rows. Scores in percent, means over seeds with "
         "95% t intervals, conditional on these test rows.",
         f"## Complete, mean and worst: {content['metric']}",
@@ -167,7 +192,9 @@ def markdown_report(content: Mapping[str, Any]) -> str:
         "## Comparisons",
         _bullets(content["contrast_words"]) or "None was declared.",
         tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "",
+        *_pair_parts(content["matrices"]),
         *_robust_parts(content["robust"]),
+        *_mask_parts(content["test_mask_table"]),
         *_stage_parts(content),
         "## Every metric, on the largest subset a node answers",
         tables.markdown(content["metrics"]),
@@ -175,6 +202,21 @@ def markdown_report(content: Mapping[str, Any]) -> str:
         *(_provenance_part(key, value) for key, value in content["provenance"].items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _advice_parts(paragraphs: list[str]) -> list[str]:
+    return ["## What should I use?", *map(words.rich, paragraphs)] if paragraphs else []
+
+
+def _pair_parts(matrices: list[Pairs]) -> list[str]:
+    if not matrices:
+        return []
+    shown = [part for own in matrices for part in (f"On the {own.place}:", tables.markdown(matrix_table(own.first)))]
+    return ["## Every two methods", LEGEND, *shown]
+
+
+def _mask_parts(table: pd.DataFrame) -> list[str]:
+    return ["## Under other masks at test", tables.markdown(table)] if len(table) else []
 
 
 def _robust_parts(robust: Mapping[str, Any]) -> list[str]:

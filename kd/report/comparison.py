@@ -1,0 +1,90 @@
+"""What a page shows of many methods beside each other: the best few and the simple ones first, the rest folded away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kd.report.advised import of_run, study_of
+from kd.report.evidence import Evidence
+from kd.report.grid import column_order, tested
+from kd.report.heatmap import HeatMap, as_text, heat_map, over_seeds
+from kd.report.leading import OVERS, SUBSETS, ranked, shown_first, simple_methods, validation_means
+from kd.report.matrix import Matrix, matrix
+from kd.report.stamps import MNAR
+from kd.report.tables import modalities
+
+PLACES = {SUBSETS: "mean over all subsets", "complete": "complete rows"}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The matrix of pairs for one question.
+
+    Attributes:
+        over: the question, as the table of pairs spells it.
+        place: the same for people.
+        first: of the best few by validation and the simple ones.
+        whole: of all methods; None where the first has them all.
+    """
+
+    over: str
+    place: str
+    first: Matrix
+    whole: Matrix | None
+
+
+def pair_matrices(pairs: pd.DataFrame, validation: pd.DataFrame, simple: Collection[str]) -> list[Pairs]:
+    """Return the matrices of a run, or of all settings of an ablation, which they count.
+
+    Args:
+        pairs: a run's table of that name, or an ablation's.
+        validation: the same run's scores on validation rows; they order the methods.
+        simple: names of simple methods.
+    """
+    found = []
+    for over in OVERS:
+        own = pairs[pairs["over"] == over]
+        means = validation_means(validation, over)
+        methods = ranked(list(dict.fromkeys([*own["method"], *own["baseline"]])), means)
+        first, rest = shown_first(methods, means, simple)
+        if methods:
+            whole = matrix(own, over, methods) if rest else None
+            found.append(Pairs(over, PLACES[over], matrix(own, over, ranked(first, means)), whole))
+    return found
+
+
+def run_comparison(evidence: Evidence) -> dict[str, Any]:
+    """Return what a run's page shows of its methods beside each other; empty parts where an older record has none."""
+    simple = simple_methods(study_of(evidence.provenance.get("config")), modalities(evidence.subsets["subset"]))
+    scores = tested(pd.DataFrame(columns=["node", "stage", "seed", "rate", "value"]), evidence.test_masks, [])
+    found = of_run(evidence)
+    return {
+        "paragraphs": found.paragraphs,
+        "advised": found,
+        "matrices": pair_matrices(evidence.pairs, evidence.validation, simple),
+        **mask_comparison(scores, evidence),
+    }
+
+
+def mask_comparison(scores: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
+    """Return the heat map of methods by test masks, and the same as text; nothing where a config names none."""
+    if not len(scores):
+        return {"test_masks": None, "test_mask_table": pd.DataFrame(), "mnar_tested": False}
+    metric = str(evidence.test_masks["metric"].iloc[0])
+    means, columns = over_seeds(scores, ["node", "column"]), column_order(list(scores["column"]))
+    heat: HeatMap = heat_map(means, ["node"], metric, columns)
+    return {
+        "test_masks": heat,
+        "test_mask_table": as_text(means, ["node"], metric, columns),
+        "mnar_tested": bool((evidence.test_masks["kind"] == MNAR).any()),
+    }
+
+
+def divided(nodes: Collection[str], validation: pd.DataFrame, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the methods that a page draws, the best on validation and the simple ones, and those it folds away."""
+    names = modalities(validation["subset"]) if len(validation) else []
+    return shown_first(nodes, validation_means(validation, SUBSETS), simple_methods(config, names) if names else [])
