@@ -105,6 +105,11 @@ STAND_INS = Registry(
             "which modalities are there, as one more representation",
             "Cohen & Cohen 1975; Van Ness et al. 2023, 2211.09259",
         ),
+        "knn": Entry(
+            "kd.models.absent.knn:KNN",
+            "a vector as the mean of the training rows nearest in the modalities present",
+            "Troyanskaya et al. 2001, as scikit-learn's KNNImputer",
+        ),
         "reconstruct": Entry(
             "kd.models.absent.reconstruct:Reconstruct",
             "the representation predicted from those present by a decoder per pair",
