@@ -110,6 +110,11 @@ STAND_INS = Registry(
             "a vector as the mean of the training rows nearest in the modalities present",
             "Troyanskaya et al. 2001, as scikit-learn's KNNImputer",
         ),
+        "ridge": Entry(
+            "kd.models.absent.ridge:Ridge",
+            "a vector by ridge regression on those present, one for each pattern",
+            "Hoerl & Kennard 1970; scikit-learn's RidgeCV",
+        ),
         "reconstruct": Entry(
             "kd.models.absent.reconstruct:Reconstruct",
             "the representation predicted from those present by a decoder per pair",
