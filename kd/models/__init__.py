@@ -115,6 +115,11 @@ STAND_INS = Registry(
             "a vector by ridge regression on those present, one for each pattern",
             "Hoerl & Kennard 1970; scikit-learn's RidgeCV",
         ),
+        "iterative": Entry(
+            "kd.models.absent.iterative:Iterative",
+            "a vector by chained equations over principal components",
+            "van Buuren & Groothuis-Oudshoorn 2011, as scikit-learn's IterativeImputer",
+        ),
         "reconstruct": Entry(
             "kd.models.absent.reconstruct:Reconstruct",
             "the representation predicted from those present by a decoder per pair",
