@@ -115,6 +115,46 @@ STAND_INS = Registry(
             "absent modalities stay absent: zeros in the fusion",
             "Wang et al., KDD 2020",
         ),
+        "zero": Entry(
+            "kd.models.absent.zero:Zero",
+            "zeros handed to the encoder as if measured; padding in a text",
+            "a usual baseline, e.g. of SMIL, Ma et al. 2021, 2103.05677",
+        ),
+        "mean": Entry(
+            "kd.models.absent.mean:Mean",
+            "the training mean of the input handed to the encoder as if measured",
+            "Little & Rubin, Statistical Analysis with Missing Data",
+        ),
+        "token": Entry(
+            "kd.models.absent.token:Token",
+            "a learnt vector per modality in place of its representation",
+            "mask tokens of 1810.04805 and 2111.06377, one per modality",
+        ),
+        "flags": Entry(
+            "kd.models.absent.flags:Flags",
+            "which modalities are there, as one more representation",
+            "Cohen & Cohen 1975; Van Ness et al. 2023, 2211.09259",
+        ),
+        "knn": Entry(
+            "kd.models.absent.knn:KNN",
+            "a vector as the mean of the training rows nearest in the modalities present",
+            "Troyanskaya et al. 2001, as scikit-learn's KNNImputer",
+        ),
+        "ridge": Entry(
+            "kd.models.absent.ridge:Ridge",
+            "a vector by ridge regression on those present, one for each pattern",
+            "Hoerl & Kennard 1970; scikit-learn's RidgeCV",
+        ),
+        "iterative": Entry(
+            "kd.models.absent.iterative:Iterative",
+            "a vector by chained equations over principal components",
+            "van Buuren & Groothuis-Oudshoorn 2011, as scikit-learn's IterativeImputer",
+        ),
+        "reconstruct": Entry(
+            "kd.models.absent.reconstruct:Reconstruct",
+            "the representation predicted from those present by a decoder per pair",
+            "of the family of MMIN, Zhao et al. 2021, ACL 2021.acl-long.203",
+        ),
     },
 )
 

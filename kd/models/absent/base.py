@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from kd.types import Modality
@@ -76,3 +77,29 @@ class StandIn(nn.Module):
             present: bool [B, M], what really is there.
         """
         return Represented(tokens, keep, present)
+
+
+def spread(seen: Tensor, dimensions: int) -> Tensor:
+    """Return bool [B] as [B, 1, ...], for `torch.where` with a tensor of so many dimensions."""
+    return seen.view(-1, *[1] * (dimensions - 1))
+
+
+def place(tokens: Tensor, keep: Tensor, seen: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tokens and keep with a vector as the first, and only, token of each row that lacks the modality.
+
+    Args:
+        tokens: [B, T, D], zeros where the modality is absent.
+        keep: bool [B, T].
+        seen: bool [B], rows that have the modality; they stay as they are.
+        vector: [B, D].
+
+    >>> tokens, keep = torch.zeros(2, 1, 3), torch.tensor([[True], [False]])
+    >>> place(tokens, keep, keep[:, 0], torch.ones(2, 3))[0].sum(dim=(1, 2))
+    tensor([0., 3.])
+    """
+    there = seen.unsqueeze(-1)
+    kept = keep[:, :1] | ~there
+    if tokens.shape[1] == 1:  # pruning cannot follow channels through the general form
+        return torch.where(there, tokens.squeeze(1), vector).unsqueeze(1), kept
+    first = torch.where(there, tokens[:, 0], vector)
+    return torch.cat([first.unsqueeze(1), tokens[:, 1:]], dim=1), torch.cat([kept, keep[:, 1:]], dim=1)
