@@ -290,7 +290,14 @@ def describe(study: Study, name: str, hidden: float) -> dict[str, Any]:
 
 
 def handling(node: Node) -> str:
-    """Return what a node does about absent modalities: learns without them, hides more of them, or masks them."""
-    if node.rows == "complete":
-        return "complete-case"
-    return "masked" if node.drop == 0 else f"modality dropout {json.dumps(node.drop)}"
+    """Return what a node does about absent modalities, in training and in its network.
+
+    >>> handling(Node(sees=["a"], drop=0.5, model={"fusion": {"name": "hemis"}}))
+    'modality dropout 0.5, hemis'
+    """
+    learns = "complete-case" if node.rows == "complete" else "masked"
+    if node.drop:
+        learns = f"modality dropout {json.dumps(node.drop)}{', growing' if node.drop_warmup else ''}"
+    parts = [node.model.get(part, {}).get("name") for part in ("absent", "fusion")]
+    recombined = ["recombined"] if node.recombine else []
+    return ", ".join([learns, *recombined, *(name for name in parts if name not in (None, "nothing", "concat"))])

@@ -67,7 +67,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
     return {
         "subsets": frame.assign(mask_kind=kind),
         "validation": chosen_on.assign(mask_kind=kind),
-        "summary": summarise(frame, chosen_on, source.modalities, task.primary).assign(mask_kind=kind),
+        "summary": _marked(summarise(frame, chosen_on, source.modalities, task.primary), study).assign(mask_kind=kind),
         "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
         "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
         **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),
@@ -77,6 +77,22 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         **({"stages": pd.DataFrame(stages)} if stages else {}),
         **({"bound": bound(methods, rule, labels, every)} if rule else {}),
     }
+
+
+def _marked(summary: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Say in the notes which scores on incomplete rows are those of a model that learnt from complete rows alone."""
+    fills = {
+        name: "filled with " + ("zeros" if stand_in == "nothing" else stand_in)
+        for name, node in study.nodes.items()
+        if node.rows == "complete"
+        for stand_in in [node.model.get("absent", {}).get("name", "nothing")]
+    }
+    if not len(summary):
+        return summary
+    told = summary["node"].map(fills).where(summary["what"] != "complete")
+    return summary.assign(
+        note=[f"{n}; {t}" if isinstance(t, str) else n for n, t in zip(summary["note"], told, strict=True)]
+    )
 
 
 @dataclass
