@@ -39,8 +39,8 @@ def pairs(
 ) -> pd.DataFrame:
     """Return a row per two methods that answer all subsets in question, method minus baseline, over seeds both have.
 
-    The method stands before the baseline in the order of nodes (teachers first), baselines and ensembles. Methods that do not see all
-    modalities are compared on complete rows only.
+    The method stands before the baseline in the order of nodes (teachers first), baselines and ensembles. Methods that
+    do not see all modalities are compared on complete rows only.
     """
     found = []
     for over, chosen in {"complete": every[-1:], "mean over subsets": every}.items():
