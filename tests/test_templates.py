@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.ablate.grid import load_grid
@@ -106,6 +106,7 @@ def test_faults_of_what_a_template_makes_name_what_was_made() -> None:
         parse(tree(nodes={"*": {"sees": ["*"], "stepz": 3}}))
 
 
+@settings(deadline=None)
 @given(TREES, NAMES)
 def test_nothing_is_left_of_a_star_but_in_plain_values(written: Any, names: list[str]) -> None:
     found = spread(written, names)
@@ -113,6 +114,7 @@ def test_nothing_is_left_of_a_star_but_in_plain_values(written: Any, names: list
     assert spread(found, names) == found
 
 
+@settings(deadline=None)
 @given(TREES, NAMES)
 def test_other_parts_of_a_config_keep_their_stars(written: Any, names: list[str]) -> None:
     data = {"name": "own", "modalities": names, "pattern": written}

@@ -29,6 +29,8 @@ OPENING = "# Settings tuned on validation rows"
 SECTIONS = {"nodes": "nodes", "defaults": "nodes", "baselines": "baselines"}
 """First word of an axis -> section of the config whose entries it changes."""
 FORMS = "nodes.*.FIELD, defaults.FIELD or baselines.*.FIELD"
+ABSENT = object()
+"""Stands for a field that a part does not have."""
 Settings = dict[str, dict[str, dict[str, Any]]]
 """Section -> name -> its fields."""
 
@@ -149,11 +151,11 @@ def best(grid: Grid, validation: pd.DataFrame, record: RunRecord) -> Tuned:
 
 
 def variant_scores(validation: pd.DataFrame, name: str, seeds: int) -> pd.Series:
-    """Return variant -> validation score of one method, of the variants that have all seeds, in order."""
+    """Return variant -> validation score of one method, of the variants whose every seed has one, in order."""
     own = validation[(validation["node"] == name) & (validation["stage"] == FLOAT)]
-    per_seed = own.groupby(["variant", "seed"], sort=True)["value"].mean()
-    whole = per_seed.groupby("variant").agg(["mean", "size"])
-    return whole.loc[whole["size"] == seeds, "mean"].dropna()
+    per_seed = own.groupby(["variant", "seed"])["value"].agg(lambda values: values.mean(skipna=False))
+    every = per_seed.groupby("variant").agg(["mean", "count"])
+    return every.loc[every["count"] == seeds, "mean"]
 
 
 def fields_of(entry: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
@@ -176,10 +178,6 @@ def fields_of(entry: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
                 value = {key: value}
             found = merge(found, value)
     return found
-
-
-ABSENT = object()
-"""Stands for a field that a part does not have."""
 
 
 def fragment(grid: Grid, tuned: Tuned) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kd.config import Study
 from kd.data.source import Source
+from kd.distill.graph import order
 from kd.study.answers import FLOAT, Answers
 from kd.study.contrasts import Compared, correctness, difference_of, score_name
 from kd.tasks import Task
@@ -38,8 +39,8 @@ def pairs(
 ) -> pd.DataFrame:
     """Return a row per two methods that answer all subsets in question, method minus baseline, over seeds both have.
 
-    The method stands before the baseline in the order of nodes, baselines and ensembles. Methods that do not see all
-    modalities are compared on complete rows only.
+    The method stands before the baseline in the order of nodes (teachers first), baselines and ensembles. Methods that
+    do not see all modalities are compared on complete rows only.
     """
     found = []
     for over, chosen in {"complete": every[-1:], "mean over subsets": every}.items():
@@ -74,7 +75,8 @@ def method_scores(
 ) -> Scores:
     """Return the scores per seed and row, the mean over the chosen subsets, of methods that answer all of these."""
     found: Scores = {}
-    for name in [*study.nodes, *study.baselines, *study.ensembles]:
+    # An order that does not hang on the YAML's, which changes no bit of any result.
+    for name in [*order(study), *sorted(study.baselines), *sorted(study.ensembles)]:
         for seed, rows in splits.items():
             if (name, FLOAT, seed) not in answers:
                 continue

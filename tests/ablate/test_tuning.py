@@ -102,6 +102,8 @@ def test_a_configuration_that_lacks_a_seed_is_passed_over() -> None:
     grid = grid_over({"nodes.*.drop": [0.0, 0.1]})
     table = scores({"one": [[0.5, 0.5], [0.9]], "both": [[0.5], [0.5]]})
     assert variant_scores(table, "one", 2).to_dict() == {0: pytest.approx(0.5)}
+    diverged = scores({"one": [[0.5, 0.5], [0.9, float("nan")]]})
+    assert variant_scores(diverged, "one", 2).to_dict() == {0: pytest.approx(0.5)}
     with pytest.raises(RecordError, match="both: no configuration gave a score for every seed"):
         best(grid, table, record())
 

@@ -62,6 +62,14 @@ def test_only_methods_that_answer_every_subset_are_compared_over_subsets(small_s
     ]
 
 
+def test_the_order_of_the_yaml_changes_no_row(small_study, source) -> None:
+    forward, backward = small_study(), small_study()
+    backward.nodes = dict(reversed(backward.nodes.items()))
+    answers = answered(source, 5, FOUND)
+    found, again = (tables(study, source, 5, answers, [100])[0] for study in (forward, backward))
+    pd.testing.assert_frame_equal(found, again)
+
+
 @pytest.mark.parametrize(("over", "shown"), [("complete", "complete"), ("subsets", "mean over subsets")])
 @pytest.mark.parametrize(("split", "sizes"), [({}, [100]), ({"folds": 2}, [50, 50])])
 def test_a_pair_says_what_its_contrast_says(small_study, source, over, shown, split, sizes) -> None:
