@@ -61,8 +61,8 @@ class Transformer(Fusion):
 
     Each token has its modality's embedding added; there are no positions, encoders give tokens their own. With unimodal
     encoders that are given (`init`) and frozen (`learning_rates` of 0) this is late fusion by a transformer, which
-    complex methods did not reliably beat once it was tuned (2512.22991); the layers are checked against torch's, not
-    against that paper's code. Where nothing is present the token reads itself: a finite constant.
+    complex methods did not reliably beat once it was tuned (SimBaMM, 2512.22991); the layers are checked against
+    torch's, not against that paper's code. Where nothing is present the token reads itself: a finite constant.
 
     About `layers` (4 D^2 + 2 D hidden) weights; time O(layers (L D^2 + L^2 D)) for L tokens, one per vector.
 
