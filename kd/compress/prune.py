@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from kd import seeding
 from kd.compress.package import Context, Kind, Package, blank_rows
 from kd.errors import ConfigError, KDError
 from kd.evaluate.cost import macs as count_macs
+from kd.models.network import as_output
 from kd.types import Modality
 
 Removed = dict[str, list[int]]
@@ -98,8 +100,8 @@ class Tune:
 def prune(model: nn.Module, *, macs: float, keep: float) -> tuple[nn.Module, Removed, list[str]]:
     """Return a pruned copy, the channels removed, and notes on what was left whole.
 
-    The whole network is followed first; where the graph cannot be (tokens in a sequence share one embedding), only the
-    hidden layers of each encoder are pruned.
+    The whole network is followed first; where the graph cannot be (tokens in a sequence share one embedding; a loss of
+    the network's own reads representations), only the hidden layers of each encoder are pruned.
 
     Raises:
         KDError: neither way reaches the target.
@@ -109,7 +111,7 @@ def prune(model: nn.Module, *, macs: float, keep: float) -> tuple[nn.Module, Rem
         (_remove_inside_encoders, ["fusion and representation width left whole: channels cannot be followed there"]),
     ]
     reasons = []
-    for remove, notes in plans:
+    for remove, notes in plans[1:] if _has_own_loss(model) else plans:
         try:
             pruned, removed = _search(model, remove, macs=macs, keep=keep)
             if (parity := _parity(zeroed(model, removed), pruned)) > TOLERANCE:
@@ -120,6 +122,13 @@ def prune(model: nn.Module, *, macs: float, keep: float) -> tuple[nn.Module, Rem
         except Exception as error:  # Torch-Pruning fails with whatever its graph walk meets
             reasons.append(f"{type(error).__name__} in the dependency graph")
     raise KDError(f"structured: cannot prune to {macs:g} of the MACs with keep {keep:g}: {'; then '.join(reasons)}")
+
+
+@torch.no_grad()
+def _has_own_loss(model: nn.Module) -> bool:
+    """Say whether training has a loss of the network's own: no answer reaches its layers, so no graph follows them."""
+    with seeding.noise(0, "prune"):
+        return as_output(copy.deepcopy(model).train()(*blank_rows(model))).auxiliary is not None
 
 
 def _search(

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from kd import models
 from kd.compress.package import Context, Package, blank_rows, network_cost
 from kd.compress.prune import Structured, Tune, prune, zeroed
 from kd.errors import ConfigError, KDError
 from kd.models.classifier import Classifier
 from kd.types import Batch
 
-FUSIONS = ["concat", "mean", "gated", "attention"]
+FUSIONS = [name for name in models.FUSIONS if name not in ("transformer", "prompts")]
+"""Those of which the encoders do most of the work; what a transformer's tokens share stays whole."""
 
 
 def network(fusion: str) -> Classifier:
@@ -38,6 +40,15 @@ def test_macs_land_just_under_the_target(fusion: str, share: float) -> None:
     pruned, _, _ = prune(model, macs=share, keep=0.1)
     ratio = network_cost(pruned)["macs"] / network_cost(model)["macs"]
     assert share - 0.1 < ratio <= share
+
+
+@pytest.mark.parametrize("fusion", models.FUSIONS)
+def test_pruned_network_still_trains(fusion: str) -> None:
+    pruned, _, _ = prune(network(fusion), macs=0.9, keep=0.1)
+    inputs, present = blank_rows(pruned)
+    answer = pruned.train()(inputs, present)
+    (answer.logits.sum() if answer.auxiliary is None else answer.logits.sum() + answer.auxiliary.sum()).backward()
+    assert all(p.grad.isfinite().all() for p in pruned.encoders.parameters())  # type: ignore[union-attr]
 
 
 def test_every_branch_keeps_its_floor_and_the_ends_keep_their_widths() -> None:

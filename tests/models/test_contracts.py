@@ -1,4 +1,4 @@
-"""Contracts over every encoder and fusion in the tables."""
+"""Contracts over every encoder in the table; those of fusions and stand-ins are in test_absence_contracts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kd.compress.export import export
 from kd.evaluate.predictor import OnnxPredictor
-from kd.models import ENCODERS, FUSIONS, Classifier
+from kd.models import ENCODERS, Classifier
 from kd.seeding import initialise
 from kd.types import conceal
 
@@ -171,65 +171,15 @@ def test_package_gives_back_the_same_encoder(name: str, kind: str, tmp_path: Pat
     assert torch.equal(loaded(inputs, PRESENT).logits, model(inputs, PRESENT).logits)
 
 
-def network(encoder: str = "mlp", fusion: str = "concat", seed: int = 0) -> Classifier:
-    model = Classifier(SHAPES, 4, width=8, encoder={"name": encoder}, fusion={"name": fusion})
-    initialise(model, seed)
+def network() -> Classifier:
+    model = Classifier(SHAPES, 4, width=8)
+    initialise(model, 0)
     return model.eval()
 
 
 def inputs(rows: int = 6) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return {name: torch.randn(rows, *shape, generator=generator) for name, shape in SHAPES.items()}
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_hidden_modality_changes_nothing(fusion: str) -> None:
-    model, clean = network(fusion=fusion), inputs()
-    for present in itertools.product([True, False], repeat=3):
-        pattern = torch.tensor(present).expand(6, 3)
-        spoilt = {
-            name: value if seen else torch.full_like(value, float("nan"))
-            for (name, value), seen in zip(clean.items(), present, strict=True)
-        }
-        expected = model(clean, pattern)
-        found = model(spoilt, pattern)
-        assert found.logits.isfinite().all()
-        assert torch.equal(found.logits, expected.logits)
-        assert torch.equal(found.feature, expected.feature)
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_hidden_modality_gets_no_gradient(fusion: str) -> None:
-    model = network(fusion=fusion).train()
-    spoilt = inputs() | {"b": torch.full((6, 3, 2), float("nan"))}
-    model(spoilt, torch.tensor([True, False, True]).expand(6, 3)).logits.sum().backward()
-    for path, parameter in model.named_parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all(), path
-    assert all((p.grad is None or not p.grad.any()) for p in model.encoders["b"].parameters())
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_neighbours_change_nothing_in_eval(fusion: str) -> None:
-    model, clean = network(fusion=fusion), inputs()
-    present = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 0]]).bool()
-    expected = model(clean, present).logits[0]
-    other = {name: torch.cat([value[:1], value[1:] * 9 + 5]) for name, value in clean.items()}
-    assert torch.equal(model(other, present).logits[0], expected)
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_the_modalities_present_do_change_the_answer(fusion: str) -> None:
-    model, clean = network(fusion=fusion), inputs()
-    everything = torch.ones(6, 3, dtype=torch.bool)
-    changed = clean | {"a": clean["a"] + 1}
-    assert not torch.allclose(model(clean, everything).logits, model(changed, everything).logits)
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_package_gives_back_the_same_network(fusion: str, tmp_path: Path) -> None:
-    model, present = network(fusion=fusion), torch.ones(6, 3, dtype=torch.bool)
-    loaded = Classifier.from_pretrained(model.save_pretrained(tmp_path / "package"))
-    assert torch.equal(loaded(inputs(), present).logits, model(inputs(), present).logits)
 
 
 def test_initial_weights_follow_the_seed_and_not_the_order_of_modalities() -> None:

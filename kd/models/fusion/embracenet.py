@@ -18,8 +18,8 @@ class EmbraceNet(Fusion):
     feature from the multinomial with probability 1/|K| on each modality present; 0 where nothing is.
 
     In eval mode it returns the expectation, the mean of the d_m present, so that an answer is a function of its input;
-    the released code samples there too. The probabilities of selection are equal, the paper's default; others, and its
-    modality dropout (here `drop`), are not part of it. M (D^2 + D) parameters; time O(M D^2).
+    the released code samples there too. The probabilities of selection are equal, that code's default; others are
+    not offered, and `drop` takes the place of the paper's modality dropout. M (D^2 + D) parameters; time O(M D^2).
 
     Args:
         modalities: M.

@@ -19,9 +19,10 @@ class Prompts(Transformer):
     `depth` layers, and stay in the sequence after it; the learnt token reads them with all others. There are 2^M - 1
     patterns, and one more for rows that show nothing, which the paper does not know.
 
-    The paper adds prompts to a pre-trained transformer of one stream (ViLT) and trains only them and the head: set
-    `learning_rates` of what shall stay to 0. Here nothing of the fusion is pre-trained. Beside a stand-in that fills
-    what is absent, all rows look complete and share one prompt. 2^M depth length D weights beside the transformer's.
+    The paper adds prompts to a pre-trained transformer of one stream (ViLT) and trains only them, the pooler and the
+    head; nothing of this fusion is pre-trained, so all of it trains unless `learning_rates` holds a part. Beside a
+    stand-in that fills what is absent, all rows look complete and share one prompt. 2^M depth length D weights beside
+    the transformer's.
 
     Args:
         modalities: M, at most 8.

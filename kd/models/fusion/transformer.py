@@ -60,8 +60,9 @@ class Transformer(Fusion):
     """A learnt token that reads the tokens of all modalities through layers of attention, absent keys masked.
 
     Each token has its modality's embedding added; there are no positions, encoders give tokens their own. With unimodal
-    encoders that are given (`init`) and frozen (`learning_rates` of 0) this is late fusion by a transformer, the
-    baseline that 2512.22991 recommends. Where nothing is present the token reads itself: a finite constant.
+    encoders that are given (`init`) and frozen (`learning_rates` of 0) this is late fusion by a transformer, which
+    complex methods did not reliably beat once it was tuned (SimBaMM, 2512.22991); the layers are checked against
+    torch's, not against that paper's code. Where nothing is present the token reads itself: a finite constant.
 
     About `layers` (4 D^2 + 2 D hidden) weights; time O(layers (L D^2 + L^2 D)) for L tokens, one per vector.
 
