@@ -41,7 +41,8 @@ class Structured:
     The same share leaves every layer, so no branch pays for another. Head outputs and input widths stay.
 
     Args:
-        macs: most multiply-accumulates that may remain, as a share of the original's, in (0, 1).
+        macs: most multiply-accumulates that may remain, as a share of the original's, in (0, 1); what a stand-in for
+            absent inputs computes before the encoders stays and is not counted.
         keep: least share of channels that any layer keeps, in (0, 1]; the floor under every modality's branch.
     """
 
@@ -116,7 +117,7 @@ def prune(model: nn.Module, *, macs: float, keep: float) -> tuple[nn.Module, Rem
             pruned, removed = _search(model, remove, macs=macs, keep=keep)
             if (parity := _parity(zeroed(model, removed), pruned)) > TOLERANCE:
                 raise KDError(f"differs from zeroed channels by {parity:.1e} of the logits' scale")
-            return pruned, removed, notes
+            return pruned, removed, [*notes, *_fixed_note(model)]
         except KDError as error:
             reasons.append(str(error))
         except Exception as error:  # Torch-Pruning fails with whatever its graph walk meets
@@ -137,10 +138,11 @@ def _search(
     """Bisect for the smallest share of channels whose removal meets the target."""
     # Torch-Pruning skips a layer that would lose every channel: the narrowest one bounds the share.
     narrowest = min(layer.out_features for layer in model.encoders.modules() if isinstance(layer, nn.Linear))  # type: ignore[union-attr]
-    target, low, high = macs * _cost(model), 0.0, 1.0 - max(keep, 1 / narrowest) - ROUNDING
-    best = _candidate(model, remove, high)
+    fixed = _fixed_cost(model)
+    whole, low, high = _cost(model) - fixed, 0.0, 1.0 - max(keep, 1 / narrowest) - ROUNDING
+    target, best = fixed + macs * whole, _candidate(model, remove, high)
     if _cost(best[0]) > target:
-        raise KDError(f"{_cost(best[0]) / _cost(model):.2f} of the MACs remain at the floor")
+        raise KDError(f"{(_cost(best[0]) - fixed) / whole:.2f} of the MACs remain at the floor")
     for _ in range(STEPS):
         middle = (low + high) / 2
         tried = _candidate(model, remove, middle)
@@ -243,6 +245,19 @@ def _cost(model: nn.Module) -> int:
     return count_macs(model, *blank_rows(model))
 
 
+def _fixed_cost(model: nn.Module) -> int:
+    """Return the multiply-accumulates before the encoders, which no channel changes."""
+    if not hasattr(model, "absent"):
+        return 0
+    return count_macs(model.absent.fill, *blank_rows(model))  # type: ignore[arg-type,union-attr]
+
+
+def _fixed_note(model: nn.Module) -> list[str]:
+    fixed = _fixed_cost(model)
+    whole = f"stand-in left whole: {fixed} multiply-accumulates before the encoders, not counted in macs"
+    return [whole] if fixed else []
+
+
 def _noise(blank: Tensor, modality: Modality, generator: torch.Generator) -> Tensor:
     if blank.is_floating_point():
         return torch.randn(blank.shape, generator=generator)
@@ -251,8 +266,10 @@ def _noise(blank: Tensor, modality: Modality, generator: torch.Generator) -> Ten
 
 @torch.no_grad()
 def _parity(one: nn.Module, other: nn.Module) -> float:
-    inputs, present = blank_rows(one, rows=32)
+    inputs, present = blank_rows(one, rows=64)
     generator = torch.Generator().manual_seed(0)
+    # What stands in for an absent modality is pruned as well: half of the rows lack some.
+    present[32:] = torch.rand(present[32:].shape, generator=generator) < 0.5
     modality: Mapping[str, Modality] = one.modality  # type: ignore[assignment]
     noise = {name: _noise(value, modality[name], generator) for name, value in inputs.items()}
     expected, got = one(noise, present).logits, other(noise, present).logits

@@ -20,7 +20,8 @@ def start_from(network: Network, origins: Mapping[str, Network]) -> Network:
     Where both keep each modality apart until the head (fusion `concat`), the modality's columns of the head come along
     and the biases of all origins are added up. A network whose every modality comes from a unimodal one then begins as
     their unnormalised product, `z(x) = sum_m z_m(x_m)` (products of experts: Hinton 2002, Neural Computation 14(8)).
-    With any other fusion, fusion and head stay as they were drawn.
+    What a stand-in adds beside the modalities is no origin's: its columns of the head begin at zero. With any other
+    fusion, fusion and head stay as they were drawn.
 
     Args:
         network: one of ours.
@@ -44,15 +45,22 @@ def start_from(network: Network, origins: Mapping[str, Network]) -> Network:
 def _copy_heads(network: Classifier, origins: Mapping[str, Classifier]) -> None:
     for name, origin in origins.items():
         network.head.weight[:, _columns(network, name)] = origin.head.weight[:, _columns(origin, name)]
+    first_of_extra = _width(network) * len(network.modalities)
+    network.head.weight[:, first_of_extra:] = 0
     # One origin of several modalities has one bias.
     distinct = {id(origin): origin.head.bias for origin in origins.values()}
     network.head.bias.copy_(torch.stack(list(distinct.values())).sum(dim=0))
 
 
 def _columns(network: Classifier, name: str) -> slice:
-    width = network.head.in_features // len(network.modalities)
+    # Those of the modalities come first, what a stand-in adds after them.
+    width = _width(network)
     first = network.modalities.index(name) * width
     return slice(first, first + width)
+
+
+def _width(network: Classifier) -> int:
+    return network.head.in_features // (len(network.modalities) + network.absent.extra)
 
 
 def _ours(network: Network) -> Classifier:

@@ -9,6 +9,7 @@ from kd import models
 from kd.compress.package import Context, Package, blank_rows, network_cost
 from kd.compress.prune import Structured, Tune, prune, zeroed
 from kd.errors import ConfigError, KDError
+from kd.models import STAND_INS
 from kd.models.classifier import Classifier
 from kd.types import Batch
 
@@ -59,6 +60,21 @@ def test_every_branch_keeps_its_floor_and_the_ends_keep_their_widths() -> None:
         assert first.out_features >= 16
         assert last.out_features >= 4
     assert pruned.head.out_features == 5  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_student_with_any_stand_in_is_pruned_where_something_is_absent_too(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Classifier({"a": [12], "b": [20]}, 5, width=16, absent={"name": name})
+    inputs = {"a": torch.randn(64, 12), "b": torch.randn(64, 20)}
+    present = torch.rand(64, 2, generator=torch.Generator().manual_seed(1)) > 0.4
+    model.fit_scalers({scaled: inputs[scaled] for scaled in model.scaled}, present)
+    pruned, removed, notes = prune(model.eval(), macs=0.5, keep=0.1)
+    loaded = Classifier.from_pretrained(pruned.save_pretrained(tmp_path / "pruned"))  # type: ignore[operator]
+    expected = zeroed(model, removed)(inputs, present).logits
+    torch.testing.assert_close(loaded(inputs, present).logits, expected, atol=1e-5, rtol=1e-5)
+    assert any(path.startswith("encoders") for path in removed)
+    assert any("stand-in left whole" in note for note in notes) == (name in ("knn", "ridge", "iterative"))
 
 
 def test_target_below_the_floor_is_refused_with_the_figure() -> None:

@@ -41,6 +41,21 @@ def test_network_of_unimodal_origins_begins_as_their_unnormalised_product(names:
     torch.testing.assert_close(student(x, present).logits, both, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("origin_of", [{}, {"absent": {"name": "flags"}}])
+def test_what_a_stand_in_adds_leaves_the_product_as_it_is(origin_of: dict[str, Any]) -> None:
+    origins = {"a": network("a", seed=1, **origin_of), "b": network("b", seed=2)}
+    student = start_from(network("a", "b", absent={"name": "flags"}), origins)
+    x, present = inputs("a", "b")
+    encoded = {name: origin({name: x[name]}, present[:, :1]) for name, origin in origins.items()}
+    both = sum(
+        encoded[name].feature[:, :8] @ origin.head.weight[:, :8].T + origin.head.bias  # type: ignore[index]
+        for name, origin in origins.items()
+    )
+    torch.testing.assert_close(student(x, present).logits, both, atol=1e-6, rtol=0)
+    assert student.head.in_features == 24
+    assert not student.head.weight[:, 16:].any()
+
+
 def test_network_of_one_origin_with_all_modalities_begins_as_that_one() -> None:
     origin = network("b", "a", seed=1)
     student = start_from(network("a", "b"), {"a": origin, "b": origin})
