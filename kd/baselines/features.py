@@ -124,7 +124,7 @@ class Features:
 
     def _fit(self, name: str, ids: Tensor) -> _Fitted:
         if len(ids) == 0:
-            return _Fitted(None, sparse.csr_matrix((0, 0)))  # no training row has it: nothing is learnt of it
+            return _Fitted(None, np.zeros((0, 0)))  # no training row has it: nothing is learnt of it
         raw = self._raw(name, ids)
         transformer = self.make(self._kind(name), np.shape(raw)).fit(raw)
         return _Fitted(transformer, transformer.transform(raw[:1])[:0])

@@ -202,7 +202,7 @@ def _best_weights(pools: Sequence[dict[int, Tensor]], members: int) -> tuple[flo
         found = [_mixture_nll(pool, weight[list(pool)]) for pool in pools]
         value = torch.stack(found).mean()
         (slope,) = torch.autograd.grad(value, theta)
-        return float(value), slope.numpy()
+        return value.item(), slope.numpy()
 
     found = minimize(loss, np.zeros(members), jac=True, method="L-BFGS-B", bounds=[LOG_WEIGHTS] * members)
     return tuple(torch.from_numpy(found.x).softmax(dim=0).tolist())

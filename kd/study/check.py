@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kd.baselines import BASELINES
 from kd.compress import PASSES
 from kd.compress.pipeline import faults as pass_faults
 from kd.config import Part, Study
@@ -107,6 +108,8 @@ def trial_faults(study: Study, source: Source) -> list[str]:
         attempt(f"nodes.{name}", partial(try_node, study, name, prepared))
         weight = [torch.nn.Parameter(torch.zeros(1))]
         attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
+    for name, baseline in study.baselines.items():
+        attempt(f"baselines.{name}.model", partial(BASELINES.build, baseline.model))
     for name, edge in study.edges.items():
         attempt(f"edges.{name}.loss", partial(OBJECTIVES.build, edge.loss))
     for stage, part in (study.compress.passes if study.compress else {}).items():

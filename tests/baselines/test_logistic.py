@@ -1,98 +1,58 @@
-"""The scikit-learn baseline: what it reads, what it is fitted on, and what it does without a modality."""
+"""Logistic regression: its settings, what chooses its penalty, and what copies count."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
-from kd.baselines import BASELINES
-from kd.baselines.logistic import Logistic
-from kd.data.columns import Texts
+from kd.baselines.examples import Examples
+from kd.baselines.logistic import Logistic, regression
 from kd.data.source import Source
 from kd.errors import ConfigError
 
-NAMES = ["red apple", "green pear", "blue sky"]
+
+@pytest.mark.parametrize("penalties", [[], [0.0], [-1.0, 1.0]])
+def test_penalties_are_above_zero(penalties: list[float]) -> None:
+    with pytest.raises(ConfigError, match="penalties: expected numbers above 0"):
+        Logistic(penalties=penalties)
 
 
-def mixed(rows: int = 90) -> Source:
-    """Three classes that words tell alone, a vector tells alone, and a picture tells by its brightness."""
-    label = torch.arange(rows) % 3
-    generator = torch.Generator().manual_seed(0)
-    pictures = (label * 80).view(-1, 1, 1, 1) + torch.randint(0, 20, (rows, 3, 8, 8), generator=generator)
-    inputs = {
-        "words": Texts([NAMES[k] for k in label.tolist()]),
-        "vector": torch.nn.functional.one_hot(label, 3).float() + 0.1 * torch.randn(rows, 3, generator=generator),
-        "picture": pictures.to(torch.uint8),
-    }
-    return Source("mixed", inputs, label, 3)
-
-
-def fitted(source: Source, sees: list[str], available: torch.Tensor | None = None) -> Logistic:
-    train, validation = torch.arange(60), torch.arange(60, 75)
-    shown = source.observed if available is None else available
-    rows = dict.fromkeys(source.modalities, train)
-    baseline: Logistic = BASELINES.build({"name": "logistic", "components": 3, "pixels": 8})
-    return baseline.fit(source.prepare(rows), sees, train, shown, validation)
-
-
-@pytest.mark.parametrize("sees", [["words"], ["vector"], ["picture"], ["words", "vector", "picture"]])
-def test_each_kind_of_modality_is_read(sees: list[str]) -> None:
-    source = mixed()
-    test = torch.arange(75, 90)
-    logits = fitted(source, sees).logits(test, source.observed)
-    assert (logits.argmax(dim=1) == source.label[test]).all()
-    assert torch.allclose(logits.exp().sum(dim=1), torch.ones(15), atol=1e-5)
-
-
-def test_fewer_rows_than_components_are_enough() -> None:
-    source = mixed()
-    baseline = Logistic(components=1000, pixels=8).fit(
-        source, ["picture"], torch.arange(20), source.observed, torch.arange(20, 30)
-    )
+def test_fewer_rows_than_components_are_enough(source: Source) -> None:
+    baseline = Logistic(components=1000, pixels=8)
+    baseline.fit(source, ["picture"], torch.arange(20), source.observed, torch.arange(20, 30), judged=[["picture"]])
     logits = baseline.logits(torch.arange(75, 90), source.observed)
     assert torch.allclose(logits.exp().sum(dim=1), torch.ones(15), atol=1e-5)
 
 
-def test_what_is_hidden_changes_no_answer() -> None:
-    source, test = mixed(), torch.arange(75, 90)
-    hidden = source.observed.clone()
-    hidden[:, 1] = False
-    baseline = fitted(source, ["words", "vector"])
-    before = baseline.logits(test, hidden)
-    baseline.source.inputs["vector"][test] = 1e6
-    assert torch.equal(baseline.logits(test, hidden), before)
+def test_the_penalty_is_the_one_with_the_best_mean_over_what_is_judged() -> None:
+    """A strong penalty calls every row a 0 here, so the judged rows decide which penalty wins."""
+    table, label = np.array([[0.0]] * 6 + [[1.0]] * 3), np.array([0] * 6 + [1] * 3)
+    weak = [(np.array([[1.0]]), np.array([1]))]
+    strong = [(np.array([[1.0]]), np.array([0]))]
+    assert regression(table, label, weak, [0.01, 100.0]).C == 100.0
+    assert regression(table, label, strong, [0.01, 100.0]).C == 0.01
+    assert regression(table, label, [*weak, *strong], [100.0, 0.01]).C == 100.0
 
 
-def test_rows_that_lack_a_modality_teach_nothing_of_it() -> None:
-    source = mixed()
-    spoilt = mixed()
-    spoilt.inputs["vector"][30:60] = 50.0
-    available = source.observed.clone()
-    available[30:60, 1] = False
-    answers = [
-        fitted(each, ["words", "vector"], available).logits(torch.arange(75, 90), available)
-        for each in (source, spoilt)
-    ]
-    assert torch.allclose(*answers, atol=1e-5)
+def test_without_gaps_to_tell_apart_copies_change_the_fit_by_rounding_only() -> None:
+    """One modality cannot be dropped: its copies are the rows again, and C means the same."""
+    random = np.random.default_rng(0)
+    table, label = random.normal(size=(40, 2)), np.arange(40) % 2
+    rows = Examples([table], label, label, np.arange(40), np.ones((40, 1), dtype=bool))
+    shown = rows.with_copies(3, 0.5)
+    copied = regression(shown.flagged(), shown.target, [], [1.0], times=4)
+    assert np.allclose(copied.coef_, LogisticRegression(C=1.0).fit(rows.flagged(), label).coef_, atol=1e-3)
 
 
-def test_a_class_that_training_never_saw_gets_the_least() -> None:
-    source = mixed()
-    label = source.label.clone()
-    label[label == 2] = 1
-    short = Source("short", source.inputs, label, 3)
-    logits = fitted(short, ["vector"]).logits(torch.arange(75, 90), short.observed)
-    assert logits.shape == (15, 3)
-    assert (logits[:, 2] < -80).all()
-
-
-@pytest.mark.parametrize("settings", [{"penalties": []}, {"penalties": [0.0]}, {"words": 0}])
-def test_settings_out_of_range_are_refused(settings: dict) -> None:
-    with pytest.raises(ConfigError):
-        Logistic(**settings)
-
-
-def test_another_task_is_refused_in_one_line() -> None:
-    source = Source("real", {"vector": torch.randn(80, 2)}, torch.randn(80, 1), 1, task="regression")
-    with pytest.raises(ConfigError, match="expected a multiclass task"):
-        fitted(source, ["vector"])
+def test_copies_hide_modalities_and_leave_one_in_every_row(fitted: Callable) -> None:
+    present = np.array([[True, True, False]] * 500 + [[False, True, False]] * 500)
+    rows = Examples([np.zeros((1000, 1))] * 3, *[np.arange(1000)] * 3, present)
+    copies = rows.with_copies(1, 0.5).present[1000:]
+    assert not (copies & ~present).any()
+    assert copies.any(axis=1).all()
+    # Both stay in a quarter of the rows that have two; otherwise either one does, in equal parts.
+    assert np.allclose(copies[:500, :2].mean(axis=0), 0.625, atol=0.07)

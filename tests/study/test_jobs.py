@@ -65,6 +65,10 @@ def test_a_baseline_is_fitted_once(small_study) -> None:
         ({"baselines": {"one": {"sees": ["m0"]}}}, r"baselines\.one: a node has this name"),
         ({"baselines": {"linear": {"sees": ["nothing"]}}}, r"baselines\.linear\.sees: unknown modality"),
         ({"baselines": {"linear": {"sees": ["m0"], "model": {"name": "logistics"}}}}, "did you mean 'logistic'"),
+        (
+            {"baselines": {"b": {"sees": ["m0"], "model": {"name": "boosting", "bins": 1}}}},
+            r"baselines\.b\.model\.bins: ex",
+        ),
         ({"split": {"folds": 1}}, r"split: .*expected at least 2"),
         ({"jobs": 0}, "jobs: expected at least 1"),
     ],
