@@ -13,13 +13,12 @@ from kd.record import RunRecord
 from kd.report.advised import of_settings, of_variant, settings_table, settings_words, varying
 from kd.report.comparison import pair_matrices
 from kd.report.evidence import optional_table
-from kd.report.grid import tested, train_axes, train_by_test, train_by_test_table
+from kd.report.grid import scores_at_test, train_axes, train_by_test, train_by_test_table
 from kd.report.heatmap import subset_heat_map
 from kd.report.leading import SUBSETS, shown_first, simple_methods, validation_means
 from kd.report.robust import shapley_table
 from kd.report.robust_figures import MOST_LINES, setting_rate_chart, setting_shapley_charts
 from kd.report.setting import setting_name, value_name
-from kd.report.tables import modalities
 
 FRAMES = ("validation", "pairs", "test_masks", "shapley", "cost", "rates")
 MOST = 12
@@ -51,7 +50,7 @@ def across(
     variants = list(dict.fromkeys(results["variant"]))
     own = {name: _of(frames[name], variants) for name in FRAMES}
     nodes = [str(name) for name in dict.fromkeys(results["node"])]
-    simple = simple_methods(config, modalities(results["subset"]))
+    simple = simple_methods(config)
     means = validation_means(own["validation"], SUBSETS)
     first, rest = shown_first(nodes, means, simple)
     settings = setting_names(results, axes)
@@ -100,7 +99,8 @@ def grid_section(
 ) -> dict[str, Any]:
     """Return train by test: a heat map per method, those shown first apart from the rest, and one table of text."""
     keys = train_axes(axes)
-    scores = tested(frames["rates"], frames["test_masks"], keys)
+    masks = frames["test_masks"]
+    scores = scores_at_test(frames["rates"], masks[masks["metric"] == metric], keys)
     maps = train_by_test(scores, keys, metric) if len(scores) else {}
     return {
         "first": {node: maps[node] for node in first if node in maps},

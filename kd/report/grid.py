@@ -17,7 +17,7 @@ CLEAN = "clean"
 """Nothing hidden from test rows."""
 
 
-def tested(rates: pd.DataFrame, masks: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+def scores_at_test(rates: pd.DataFrame, masks: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return every score under something hidden at test, in one form.
 
     Args:
@@ -91,7 +91,7 @@ def train_by_test(frame: pd.DataFrame, keys: Sequence[str], metric: str) -> dict
     """Return a heat map per method: training settings down, what is hidden at test across.
 
     Args:
-        frame: of `tested`.
+        frame: of `scores_at_test`.
         keys: columns that name a training setting.
         metric: whose unit the scores have.
     """

@@ -13,7 +13,6 @@ from markupsafe import Markup, escape
 
 from kd.record import write_atomic
 from kd.report import tables, words
-from kd.report.advised import study_of
 from kd.report.comparison import Pairs, divided, run_comparison
 from kd.report.costs import with_cost
 from kd.report.diagram import graph_picture
@@ -107,7 +106,7 @@ def _robust_pictures(robust: Mapping[str, Any], evidence: Evidence) -> dict[str,
     students = {node: svg for node, svg in panels.items() if evidence.kinds.get(node) == "student"} or panels
     whole = versatile(evidence.subsets)
     nodes = [node for node in dict.fromkeys(evidence.robustness["node"]) if node in whole]
-    first, rest = divided(nodes, evidence.validation, study_of(evidence.provenance.get("config")))
+    first, rest = divided(nodes, evidence.validation, evidence.provenance.get("config"))
     charts = [first, *(rest[start : start + MOST_LINES] for start in range(0, len(rest), MOST_LINES))]
     drawn = [
         Markup(rate_chart(evidence.robustness, own, metric, "rates" if place == 0 else f"rates{place}"))
