@@ -14,7 +14,7 @@ from kd.report.advised import of_settings, of_variant, settings_table, settings_
 from kd.report.comparison import pair_matrices
 from kd.report.evidence import optional_table
 from kd.report.grid import scores_at_test, train_axes, train_by_test, train_by_test_table
-from kd.report.heatmap import subset_heat_map
+from kd.report.heatmap import over_seeds, subset_heat_map
 from kd.report.leading import SUBSETS, shown_first, simple_methods, validation_means
 from kd.report.robust import shapley_table
 from kd.report.robust_figures import MOST_LINES, setting_rate_chart, setting_shapley_charts
@@ -101,11 +101,12 @@ def grid_section(
     keys = train_axes(axes)
     masks = frames["test_masks"]
     scores = scores_at_test(frames["rates"], masks[masks["metric"] == metric], keys)
-    maps = train_by_test(scores, keys, metric) if len(scores) else {}
+    means = over_seeds(scores, ["node", *keys, "column"])
+    maps = train_by_test(means, keys, metric)
     return {
         "first": {node: maps[node] for node in first if node in maps},
         "rest": {node: maps[node] for node in rest if node in maps},
-        "table": train_by_test_table(scores, keys, metric),
+        "table": train_by_test_table(means, keys, metric),
     }
 
 

@@ -15,12 +15,13 @@ from kd.report.ablation import gather, write_ablation_report
 from kd.report.advised import read_advice
 from kd.report.comparison import pair_matrices
 from kd.report.grid import scores_at_test, train_axes, train_by_test
-from kd.report.heatmap import heat_map, subset_heat_map
+from kd.report.heatmap import heat_map, over_seeds, subset_heat_map
 from kd.report.leading import SUBSETS, shown_first, validation_means
 from kd.report.matrix import matrix
 from kd.report.page import write_report
 from kd.report.setting import plain
 from kd.report.stamps import APART
+from kd.statistics.intervals import mean_interval
 
 from .conftest import subset_frame, write_run
 from .planted import located, masked_tests, pairs, rates, validation, write_ablation
@@ -65,6 +66,15 @@ def test_the_darkest_cell_is_the_best_whichever_way_the_metric_goes() -> None:
         for metric in ("accuracy", "nll")
     }
     assert shades == {"accuracy": ["s0", "s9"], "nll": ["s9", "s0"]}
+
+
+@pytest.mark.parametrize("seeds", [1, 4, 5, 7])
+def test_means_over_seeds_are_those_of_one_cell_at_a_time(seeds) -> None:
+    frame = validation({"a": 0.7, "b": 0.8}, seeds)
+    found = over_seeds(frame, ["node"]).set_index("node")
+    for node, own in frame.groupby("node"):
+        expected = mean_interval(own.groupby("seed")["value"].mean().to_numpy())
+        np.testing.assert_allclose(found.loc[node, ["mean", "low", "high"]].to_numpy(float), expected)
 
 
 def test_every_shade_is_in_the_style_sheet_of_the_page(ablation) -> None:
@@ -121,7 +131,8 @@ def test_train_by_test_has_the_means_and_the_clean_column_first() -> None:
         [located(masked_tests(SKILLS), place, "mask.rate", rate) for place, rate in enumerate((0.2, 0.5))]
     )
     frame = scores_at_test(curves, tests, ["mask.rate"])
-    found = train_by_test(frame, ["mask.rate"], "accuracy")["fancy"]
+    means = over_seeds(frame, ["node", "mask.rate", "column"])
+    found = train_by_test(means, ["mask.rate"], "accuracy")["fancy"]
     assert found.columns == ("clean", "20%", "50%", "mar (30% hidden)", "sick (MNAR, 50% hidden)")
     assert [names for names, _ in found.rows] == [("0.2",), ("0.5",)]
     assert [cell.text for cell in found.rows[0][1]] == ["85.0", "80.0", "72.5", "75.0", "65.0"]
