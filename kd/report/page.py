@@ -98,7 +98,7 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
 
 
 def _robust_pictures(robust: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """Return the rate charts, and the panels of Shapley values of students and of all others; the first few unfolded."""
+    """Return the rate charts, and the panels of Shapley values: of students unfolded, of all others folded away."""
     if robust["table"] is None:
         return {"rates": "", "other_rates": [], "shares": {}, "other_shares": {}}
     metric, whole = robust["key"], versatile(evidence.subsets)
