@@ -71,8 +71,8 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
             {
                 "name": f"{axis}{label}",
                 "table": along(own, axis, metric),
-                "charts": _charts(own[own["node"].isin(told[label]["first"])], axis, metric, name),
-                "undrawn": own["node"].nunique() - len(told[label]["first"]),
+                "charts": _charts(own[own["node"].isin(told[label]["drawn"])], axis, metric, name),
+                "undrawn": own["node"].nunique() - len(told[label]["drawn"]),
             }
             for place, (label, own) in enumerate(parts.items())
             for axis, name in zip(axes, (f"axis{place}x{number}" for number in range(len(axes))), strict=True)

@@ -13,7 +13,7 @@ from kd.report.ablation import along, gather, scores
 from kd.report.across import read_frames
 from kd.report.evidence import leading_metric, read_table
 from kd.report.export import Exported, advice_tables, matrix_tables, rate_tables
-from kd.report.grid import tested, train_axes
+from kd.report.grid import scores_at_test, train_axes
 from kd.report.heatmap import as_text, over_seeds
 from kd.report.matrix import pair_table
 from kd.report.parts import comparable
@@ -49,7 +49,8 @@ def _part(
 ) -> dict[str, Exported]:
     results, pairs, games, rates = (frames[name] for name in ("results", "pairs", "shapley", "rates"))
     values, keys = scores(results, metric), train_axes(axes)
-    tests = tested(rates, frames["test_masks"], keys)
+    masks = frames["test_masks"]
+    tests = scores_at_test(rates, masks[masks["metric"] == metric], keys)
     return {
         **{f"along {axis}": _along(values, axis, metric) for axis in axes if values[axis].nunique() > 1},
         "subsets": _subsets(results, axes, metric),

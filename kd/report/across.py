@@ -13,13 +13,13 @@ from kd.record import RunRecord
 from kd.report.advised import of_settings, of_variant, settings_table, settings_words, varying
 from kd.report.comparison import pair_matrices
 from kd.report.evidence import optional_table
-from kd.report.grid import tested, train_axes, train_by_test, train_by_test_table
-from kd.report.heatmap import subset_heat_map
+from kd.report.grid import scores_at_test, train_axes, train_by_test, train_by_test_table
+from kd.report.heatmap import over_seeds, subset_heat_map
 from kd.report.leading import SUBSETS, shown_first, simple_methods, validation_means
+from kd.report.opening import versatile
 from kd.report.robust import shapley_table
 from kd.report.robust_figures import MOST_LINES, setting_rate_chart, setting_shapley_charts
 from kd.report.setting import setting_name, value_name
-from kd.report.tables import modalities
 
 FRAMES = ("validation", "pairs", "test_masks", "shapley", "cost", "rates")
 MOST = 12
@@ -38,7 +38,7 @@ def across(
 ) -> dict[str, Any]:
     """Return the sections of one part of an ablation, whose variants share data and test rows.
 
-    `first` has the methods that charts along an axis draw: all of them, or the best few and the simple ones.
+    `drawn` has the methods that charts along an axis draw: all of them, or the best few and the simple ones.
 
     Args:
         frames: `results` of the part's variants, and what `read_frames` gave.
@@ -51,13 +51,14 @@ def across(
     variants = list(dict.fromkeys(results["variant"]))
     own = {name: _of(frames[name], variants) for name in FRAMES}
     nodes = [str(name) for name in dict.fromkeys(results["node"])]
-    simple = simple_methods(config, modalities(results["subset"]))
+    simple = simple_methods(config)
     means = validation_means(own["validation"], SUBSETS)
     first, rest = shown_first(nodes, means, simple)
+    drawn, whole = [*first, *(rest if len(nodes) <= MOST_LINES else [])], versatile(results)
     settings = setting_names(results, axes)
     advised = of_settings({**own, "results": results}, config, axes)
     return {
-        "first": [*first, *(rest if len(nodes) <= MOST_LINES else [])],
+        "drawn": drawn,
         "advice": [one for one in advised if one.advices],
         "words": settings_words(advised),
         "advice_table": settings_table(advised),
@@ -65,7 +66,7 @@ def across(
             (name, subset_heat_map(of_variant(results, variant), metric))
             for variant, name in list(settings.items())[:MOST]
         ],
-        "rates": rate_charts(own["rates"], first, settings, metric, place),
+        "rates": rate_charts(own["rates"], [node for node in drawn if node in whole], settings, metric, place),
         "grid": grid_section(own, axes, first, rest, metric),
         "shapley": shapley_section(own["shapley"], first, settings, metric, axes),
         "matrices": pair_matrices(own["pairs"], own["validation"], simple),
@@ -100,12 +101,14 @@ def grid_section(
 ) -> dict[str, Any]:
     """Return train by test: a heat map per method, those shown first apart from the rest, and one table of text."""
     keys = train_axes(axes)
-    scores = tested(frames["rates"], frames["test_masks"], keys)
-    maps = train_by_test(scores, keys, metric) if len(scores) else {}
+    masks = frames["test_masks"]
+    scores = scores_at_test(frames["rates"], masks[masks["metric"] == metric], keys)
+    means = over_seeds(scores, ["node", *keys, "column"])
+    maps = train_by_test(means, keys, metric)
     return {
         "first": {node: maps[node] for node in first if node in maps},
         "rest": {node: maps[node] for node in rest if node in maps},
-        "table": train_by_test_table(scores, keys, metric),
+        "table": train_by_test_table(means, keys, metric),
     }
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from kd.report.leading import answering, ranked, validation_means
+from kd.report.differences import Difference, Differences, differences
+from kd.report.leading import answering, validation_means
 from kd.statistics import SEEDS_FOR_INTERVAL
+from kd.statistics.verdicts import VERDICTS
 
 BETTER, SIMPLE, UNBEATEN = "better", "simple", "unbeaten"
 FEW_SEEDS, NO_SIMPLE, NO_PAIR = "few seeds", "no simple method", "not compared"
@@ -25,29 +26,6 @@ REASONS = {
     NO_SIMPLE: "nothing is advised without a simple method to compare with",
     NO_PAIR: "nothing is advised, for the comparison with the best simple method was not recorded",
 }
-OPPOSITE = {"better": "worse", "worse": "better"}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What a method scores above another on test rows, in the metric of the table of pairs.
-
-    Attributes:
-        estimate, low, high: with its 95% interval; NaN ends where there is none.
-        verdict: of the method: better, worse, tie or inconclusive.
-        metric: whose unit it has.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    verdict: str
-    metric: str
-
-    @property
-    def detectable(self) -> float:
-        """Half the interval: no smaller estimate would have been told from 0."""
-        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -101,12 +79,13 @@ def advise(validation: pd.DataFrame, pairs: pd.DataFrame, over: str, simple: Col
         return None
     plain, others = ([str(name) for name in means.index if (name in simple) == kind] for kind in (True, False))
     best, rival = (names[0] if names else None for names in (plain, others))
-    difference = None if best is None or rival is None else between(pairs, over, rival, best)
+    found = differences(pairs, over)
+    difference = between(found, rival, best)
     favourite = _favourite(means, best, rival)
     seeds = _seeds(validation, pairs, over, means)
     reason = _reason(favourite, best, difference, seeds)
     advised = {BETTER: rival, SIMPLE: best, UNBEATEN: best}.get(reason)
-    told = told_apart(pairs, over, advised, means)
+    told = told_apart(found, advised, means)
     known = dict.fromkeys(answering(validation, over)["node"])
     return Advice(
         over=over,
@@ -152,29 +131,17 @@ def _reason(favourite: str, best: str | None, difference: Difference | None, see
     return BETTER if difference.verdict == "better" else UNBEATEN
 
 
-def between(pairs: pd.DataFrame, over: str, method: str, baseline: str) -> Difference | None:
-    """Return the recorded difference of two methods, in whichever order it was recorded; None without one."""
-    chosen = pairs[pairs["over"] == over]
-    for one, other, sign in ((method, baseline, 1), (baseline, method, -1)):
-        found = chosen[(chosen["method"] == one) & (chosen["baseline"] == other)]
-        if len(found):
-            return oriented(next(found.itertuples(index=False)), sign)
-    return None
-
-
-def oriented(pair: Any, sign: int) -> Difference:
-    """Return a row of the table of pairs as a difference; with sign −1 of the baseline to the method."""
-    if sign > 0:
-        return Difference(pair.estimate, pair.low, pair.high, pair.verdict, pair.metric)
-    verdict = OPPOSITE.get(pair.verdict, pair.verdict)
-    return Difference(-pair.estimate, -pair.high, -pair.low, verdict, pair.metric)
-
-
-def told_apart(pairs: pd.DataFrame, over: str, method: str | None, means: pd.Series) -> dict[str, tuple[str, ...]]:
+def told_apart(found: Differences, method: str | None, means: pd.Series) -> dict[str, tuple[str, ...]]:
     """Return verdict -> the candidates against which test rows give it to a method, the best on validation first."""
-    found: dict[str, list[str]] = {verdict: [] for verdict in ("better", "worse", "tie", "inconclusive")}
-    for other in means.index if method is not None else ():
-        difference = between(pairs, over, str(method), str(other)) if other != method else None
-        if difference is not None:
-            found[difference.verdict].append(str(other))
-    return {verdict: tuple(ranked(names, means)) for verdict, names in found.items()}
+    told: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for other in map(str, means.index) if method is not None else ():
+        own = between(found, method, other)
+        if own is not None:
+            told[own.verdict].append(other)
+    return {verdict: tuple(names) for verdict, names in told.items()}
+
+
+def between(found: Differences, method: str | None, baseline: str | None) -> Difference | None:
+    """Return the difference of two methods in one setting; None where it was not recorded."""
+    own = found.get((method, baseline), []) if method is not None and baseline is not None else []
+    return own[0] if own else None

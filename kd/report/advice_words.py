@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from kd.report import advice as decided
-from kd.report.advice import Advice, Difference
+from kd.report.advice import Advice
+from kd.report.differences import Difference
 from kd.report.leading import COMPLETE, SUBSETS
 from kd.report.setting import Setting
 from kd.report.tables import LOWER_IS_BETTER, NOTHING, interval, metric_name, number
@@ -64,7 +65,7 @@ def _unbeaten(advice: Advice, cost: pd.DataFrame) -> str:
     assert difference is not None
     beats = f"{rival} does not beat it" if advice.above else "nothing beats it"
     told = (
-        f"is behind it by {_amount(reverse(difference), signed=False)}"
+        f"is behind it by {_amount(difference.reverse, signed=False)}"
         if difference.verdict == "worse"
         else f"differs from it by {_amount(difference)}{_decided(difference)}"
     )
@@ -121,12 +122,6 @@ def _amount(difference: Difference, *, signed: bool = True) -> str:
     shown = interval(difference.estimate, difference.low, difference.high, difference.metric, signed=signed)
     middle, _, bracket = shown.partition(" ")
     return f"{middle} {unit(difference.metric)} {bracket}".strip()
-
-
-def reverse(difference: Difference) -> Difference:
-    """Return the difference the other way round; its verdict stays that of the first."""
-    ends = (-difference.estimate, -difference.high, -difference.low)
-    return Difference(*ends, difference.verdict, difference.metric)
 
 
 def _decided(difference: Difference) -> str:

@@ -18,7 +18,6 @@ from kd.report.leading import OVERS, simple_methods
 from kd.report.parts import comparable
 from kd.report.setting import Setting, setting_name, setting_of, value_name, with_values
 from kd.report.stamps import APART
-from kd.report.tables import modalities
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def of_run(evidence: Evidence) -> Advised:
     """Return what a run advises."""
     frames = {name: getattr(evidence, name) for name in ("subsets", "validation", "pairs", "cost")}
     config = study_of(evidence.provenance.get("config"))
-    return advised(frames, config, {}, simple_methods(config, modalities(evidence.subsets["subset"])))
+    return advised(frames, config, {}, simple_methods(config))
 
 
 def of_settings(frames: Mapping[str, pd.DataFrame], config: Mapping[str, Any], axes: Sequence[str]) -> list[Advised]:
@@ -78,7 +77,7 @@ def of_settings(frames: Mapping[str, pd.DataFrame], config: Mapping[str, Any], a
         axes: of the grid.
     """
     results = frames["results"]
-    simple = simple_methods(config, modalities(results["subset"]))
+    simple = simple_methods(config)
     varied = varying(results, axes)
     found = []
     for variant, own in results.groupby("variant", sort=False):

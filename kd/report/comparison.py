@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from kd.report.advised import of_run, study_of
+from kd.report.advised import of_run
 from kd.report.evidence import Evidence
-from kd.report.grid import column_order, tested
-from kd.report.heatmap import HeatMap, as_text, heat_map, over_seeds
+from kd.report.grid import column_order, scores_at_test
+from kd.report.heatmap import as_text, heat_map, over_seeds
 from kd.report.leading import OVERS, SUBSETS, ranked, shown_first, simple_methods, validation_means
 from kd.report.matrix import Matrix, matrix
 from kd.report.stamps import MNAR
-from kd.report.tables import modalities
 
+NO_RATES = pd.DataFrame(columns=["node", "stage", "seed", "rate", "value"])
 PLACES = {SUBSETS: "mean over all subsets", "complete": "complete rows"}
 
 
@@ -59,32 +59,34 @@ def pair_matrices(pairs: pd.DataFrame, validation: pd.DataFrame, simple: Collect
 
 def run_comparison(evidence: Evidence) -> dict[str, Any]:
     """Return what a run's page shows of its methods beside each other; empty parts where an older record has none."""
-    simple = simple_methods(study_of(evidence.provenance.get("config")), modalities(evidence.subsets["subset"]))
-    scores = tested(pd.DataFrame(columns=["node", "stage", "seed", "rate", "value"]), evidence.test_masks, [])
-    found = of_run(evidence)
+    simple, found = simple_methods(evidence.provenance.get("config")), of_run(evidence)
     return {
         "paragraphs": found.paragraphs,
         "advised": found,
         "matrices": pair_matrices(evidence.pairs, evidence.validation, simple),
-        **mask_comparison(scores, evidence),
+        **mask_comparison(evidence.test_masks, evidence.metric),
     }
 
 
-def mask_comparison(scores: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
-    """Return the heat map of methods by test masks, and the same as text; nothing where a config names none."""
-    if not len(scores):
+def mask_comparison(masks: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """Return the heat map of methods by test masks, and the same as text; nothing where a config names none.
+
+    Args:
+        masks: a run's table of scores under test masks.
+        metric: the one the report leads with; where it was not scored under masks, the first is shown.
+    """
+    if not len(masks):
         return {"test_masks": None, "test_mask_table": pd.DataFrame(), "mnar_tested": False}
-    metric = str(evidence.test_masks["metric"].iloc[0])
+    known = metric if metric in set(masks["metric"]) else str(masks["metric"].iloc[0])
+    scores = scores_at_test(NO_RATES, masks[masks["metric"] == known], [])
     means, columns = over_seeds(scores, ["node", "column"]), column_order(list(scores["column"]))
-    heat: HeatMap = heat_map(means, ["node"], metric, columns)
     return {
-        "test_masks": heat,
-        "test_mask_table": as_text(means, ["node"], metric, columns),
-        "mnar_tested": bool((evidence.test_masks["kind"] == MNAR).any()),
+        "test_masks": heat_map(means, ["node"], known, columns),
+        "test_mask_table": as_text(means, ["node"], known, columns),
+        "mnar_tested": bool((masks["kind"] == MNAR).any()),
     }
 
 
-def divided(nodes: Collection[str], validation: pd.DataFrame, config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def divided(nodes: Collection[str], validation: pd.DataFrame, config: object) -> tuple[list[str], list[str]]:
     """Return the methods that a page draws, the best on validation and the simple ones, and those it folds away."""
-    names = modalities(validation["subset"]) if len(validation) else []
-    return shown_first(nodes, validation_means(validation, SUBSETS), simple_methods(config, names) if names else [])
+    return shown_first(nodes, validation_means(validation, SUBSETS), simple_methods(config))

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from kd.evaluate import BAYES
-from kd.report.heatmap import HeatMap, as_text, heat_map, over_seeds
-from kd.report.tables import NOTHING
+from kd.report.heatmap import HeatMap, as_text, heat_map
 
 CLEAN = "clean"
 """Nothing hidden from test rows."""
 
 
-def tested(rates: pd.DataFrame, masks: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+def scores_at_test(rates: pd.DataFrame, masks: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return every score under something hidden at test, in one form.
 
     Args:
@@ -87,24 +86,18 @@ def train_axes(axes: Sequence[str]) -> list[str]:
     return [axis for axis in axes if axis == "mask" or axis.startswith("mask.")] or list(axes)
 
 
-def train_by_test(frame: pd.DataFrame, keys: Sequence[str], metric: str) -> dict[str, HeatMap]:
+def train_by_test(means: pd.DataFrame, keys: Sequence[str], metric: str) -> dict[str, HeatMap]:
     """Return a heat map per method: training settings down, what is hidden at test across.
 
     Args:
-        frame: of `tested`.
+        means: of `scores_at_test`, over seeds per node, key and column.
         keys: columns that name a training setting.
         metric: whose unit the scores have.
     """
-    columns, found = column_order(list(frame["column"])), {}
-    means = over_seeds(frame, ["node", *keys, "column"])
-    for node, own in means.groupby("node", sort=False):
-        found[str(node)] = heat_map(own, list(keys), metric, columns)
-    return found
+    columns = column_order(list(means["column"]))
+    return {str(node): heat_map(own, list(keys), metric, columns) for node, own in means.groupby("node", sort=False)}
 
 
-def train_by_test_table(frame: pd.DataFrame, keys: Sequence[str], metric: str) -> pd.DataFrame:
+def train_by_test_table(means: pd.DataFrame, keys: Sequence[str], metric: str) -> pd.DataFrame:
     """Return the same as one table of text with intervals, a row per method and training setting."""
-    if not len(frame):
-        return pd.DataFrame(columns=["node", *keys])
-    means = over_seeds(frame, ["node", *keys, "column"])
-    return as_text(means, ["node", *keys], metric, column_order(list(frame["column"]))).fillna(NOTHING)
+    return as_text(means, ["node", *keys], metric, column_order(list(means["column"])))

@@ -13,7 +13,8 @@ import pandas as pd
 
 from kd.report.setting import value_name
 from kd.report.tables import LOWER_IS_BETTER, NOTHING, interval, modalities, number, subset_order, subset_table
-from kd.statistics.intervals import mean_interval
+from kd.statistics import SEEDS_FOR_INTERVAL
+from kd.statistics.intervals import half_width
 
 SHADES = 10
 """Steps of the scale, as the style sheet has them: `s0` is the worst, `s9` the best."""
@@ -116,12 +117,11 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         frame: `seed`, `value` and the keys; a row per score.
         keys: columns that name a cell.
     """
-    per_seed = frame.groupby([*keys, "seed"], sort=False, dropna=False)["value"].mean().reset_index()
-    rows = [
-        (*key, *mean_interval(group["value"].to_numpy(float)), len(group))
-        for key, group in per_seed.groupby(list(keys), sort=False, dropna=False)
-    ]
-    return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "seeds"])
+    per_seed = frame.groupby([*keys, "seed"], sort=False, dropna=False)["value"].mean().astype(float)
+    found = per_seed.groupby(level=list(range(len(keys))), sort=False, dropna=False).agg(["mean", "sem", "size"])
+    half = half_width(found["sem"], found["size"] - 1).where(found["size"] >= SEEDS_FOR_INTERVAL)
+    ends = {"low": found["mean"] - half, "high": found["mean"] + half, "seeds": found["size"]}
+    return found.assign(**ends).reset_index()[[*keys, "mean", "low", "high", "seeds"]]
 
 
 def as_text(frame: pd.DataFrame, heads: Sequence[str], metric: str, columns: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ Nothing here reads a test score, so that what it puts first may be advised.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -48,34 +47,13 @@ def answering(validation: pd.DataFrame, over: str) -> pd.DataFrame:
     return chosen[answered == chosen["subset"].nunique()]
 
 
-def simple_methods(config: Mapping[str, Any], names: Collection[str]) -> list[str]:
-    """Return the methods to use unless another one is better.
+def simple_methods(config: object) -> list[str]:
+    """Return the methods to use unless another one is better, as a study's provenance names them; else none.
 
-    They are those that the config calls `simple`; where it names none, every baseline and ensemble, and every plain
-    masked model: on rows `any`, of every modality, with no teacher, start, modality dropout, fusion or handling of
-    absence of its own.
-
-    Args:
-        config: a study as plain data; what an older record lacks counts as empty.
-        names: every modality of the data.
+    >>> simple_methods({"simple": ["late"]}), simple_methods({}), simple_methods("data: {name: mfeat}")
+    (['late'], [], [])
     """
-    if config.get("simple"):
-        return list(config["simple"])
-    taught = {edge["student"] for edge in config.get("edges", {}).values()}
-    nodes = [name for name, node in config.get("nodes", {}).items() if name not in taught and is_plain(node, names)]
-    return [*nodes, *config.get("baselines", {}), *config.get("ensembles", {})]
-
-
-def is_plain(node: Mapping[str, Any], names: Collection[str]) -> bool:
-    """Say whether a node without a teacher is the plain masked model.
-
-    >>> is_plain({"sees": ["a", "b"], "rows": "any"}, ["a", "b"]), is_plain({"sees": ["a"]}, ["a", "b"])
-    (True, False)
-    """
-    own = {"absent", "fusion"} & set(node.get("model") or {})
-    started, dropped = node.get("init") is not None, float(node.get("drop") or 0) > 0
-    everything = set(names) <= set(node["sees"]) and node.get("rows", "any") == "any"
-    return everything and not (own or started or dropped)
+    return list(config.get("simple") or []) if isinstance(config, Mapping) else []
 
 
 def shown_first(methods: Iterable[str], means: pd.Series, simple: Collection[str]) -> tuple[list[str], list[str]]:

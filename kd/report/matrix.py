@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kd.report.advice import Difference, oriented
+from kd.report.differences import Difference, differences
 from kd.report.setting import value_name
 from kd.report.tables import interval, metric_name, number
 from kd.report.words import unit
@@ -55,22 +55,13 @@ def matrix(pairs: pd.DataFrame, over: str, methods: Sequence[str]) -> Matrix:
         over: `mean over subsets` or `complete`.
         methods: in order; those that no pair knows are left out.
     """
-    known = _differences(pairs[pairs["over"] == over])
+    known = differences(pairs, over)
     order = [name for name in dict.fromkeys(methods) if any(name in pair for pair in known)]
     square = _counted if any(len(own) > 1 for own in known.values()) else _single
     rows = [
         [square(one, other, known[one, other]) if (one, other) in known else None for other in order] for one in order
     ]
     return Matrix(tuple(order), tuple(map(tuple, rows)))
-
-
-def _differences(pairs: pd.DataFrame) -> dict[tuple[str, str], list[Difference]]:
-    """Return every two methods -> their differences, in both orders."""
-    found: dict[tuple[str, str], list[Difference]] = {}
-    for row in pairs.itertuples(index=False):
-        found.setdefault((row.method, row.baseline), []).append(oriented(row, 1))
-        found.setdefault((row.baseline, row.method), []).append(oriented(row, -1))
-    return found
 
 
 def _single(one: str, other: str, found: Sequence[Difference]) -> Square:

@@ -13,7 +13,6 @@ from markupsafe import Markup, escape
 
 from kd.record import write_atomic
 from kd.report import tables, words
-from kd.report.advised import study_of
 from kd.report.comparison import Pairs, divided, run_comparison
 from kd.report.costs import with_cost
 from kd.report.diagram import graph_picture
@@ -99,26 +98,29 @@ def html_report(content: Mapping[str, Any], evidence: Evidence) -> str:
 
 
 def _robust_pictures(robust: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    """Return the rate chart, and the panels of Shapley values of students and of all others."""
+    """Return the rate charts, and the panels of Shapley values: of students unfolded, of all others folded away."""
     if robust["table"] is None:
         return {"rates": "", "other_rates": [], "shares": {}, "other_shares": {}}
-    metric = robust["key"]
-    panels = {node: Markup(svg) for node, svg in shapley_charts(evidence.shapley, metric).items()}
-    students = {node: svg for node, svg in panels.items() if evidence.kinds.get(node) == "student"} or panels
-    whole = versatile(evidence.subsets)
+    metric, whole = robust["key"], versatile(evidence.subsets)
     nodes = [node for node in dict.fromkeys(evidence.robustness["node"]) if node in whole]
-    first, rest = divided(nodes, evidence.validation, study_of(evidence.provenance.get("config")))
+    first, rest = divided(nodes, evidence.validation, evidence.provenance.get("config"))
+    panels = {node: Markup(svg) for node, svg in shapley_charts(evidence.shapley, metric).items()}
+    students = [node for node in panels if evidence.kinds.get(node) == "student"] or list(panels)
+    shown = [node for node in students if node not in rest]
+    return {
+        **_rate_pictures(evidence, first, rest, metric),
+        "shares": {node: panels[node] for node in shown},
+        "other_shares": {node: svg for node, svg in panels.items() if node not in shown},
+    }
+
+
+def _rate_pictures(evidence: Evidence, first: list[str], rest: list[str], metric: str) -> dict[str, Any]:
     charts = [first, *(rest[start : start + MOST_LINES] for start in range(0, len(rest), MOST_LINES))]
     drawn = [
         Markup(rate_chart(evidence.robustness, own, metric, "rates" if place == 0 else f"rates{place}"))
         for place, own in enumerate(charts)
     ]
-    return {
-        "rates": drawn[0],
-        "other_rates": drawn[1:],
-        "shares": students,
-        "other_shares": {node: svg for node, svg in panels.items() if node not in students},
-    }
+    return {"rates": drawn[0], "other_rates": drawn[1:]}
 
 
 def render(template: str, **content: Any) -> str:

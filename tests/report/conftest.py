@@ -1,6 +1,7 @@
 """A finished run as `kd run` leaves it, with invented numbers: test data, and nowhere else."""
 
 import json
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -146,8 +147,11 @@ def write_run(
     rename: str = "",
     stages: bool = True,
     robust: bool = True,
+    more: Mapping[str, pd.DataFrame] | None = None,
+    simple: Sequence[str] = (),
 ) -> Path:
-    """Write a run folder; `rename` gives the student another name everywhere, `robust=False` makes an older record."""
+    """Write a run folder; `rename` gives the student another name everywhere, `robust=False` makes an older record,
+    `more` adds tables, and `simple` names simple methods."""
     folder.mkdir(parents=True)
     subsets = subset_frame()
     frames = {
@@ -160,13 +164,14 @@ def write_run(
         frames["stages"] = stage_frame()
     if robust:
         frames |= robust_frames()
+    frames |= dict(more or {})
     nodes, edges = dict(NODES), {name: edge(name) for name in MODALITIES}
     if rename:
         frames = {name: frame.replace({"student": rename}) for name, frame in frames.items()}
         nodes[rename] = nodes.pop("student")
         edges = {name: {**facts, "student": rename} for name, facts in edges.items()}
     provenance = {
-        "config": "data: {name: mfeat}\nseeds: 5\n",
+        "config": {"simple": list(simple)} if simple else "data: {name: mfeat}\nseeds: 5\n",
         "hashes": {"data": data, "test mask": mask},
         "seeds": list(SEEDS),
         "audit": "passed: 0 of 600 test rows reached a fit",
