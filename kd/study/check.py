@@ -103,9 +103,14 @@ def trial_faults(study: Study, source: Source) -> list[str]:
     if study.test_masks and len(all_subsets(source.modalities)) < 2 ** len(source.modalities) - 1:
         found.append("test_masks: of more than 8 modalities a sample of subsets is predicted; name fewer under data")
     found += faults_of_groups(study, source.group[settings[0].split.test])
-    prepared = settings[0].source
+    _try_parts(study, settings[0].source, attempt)
+    return found
+
+
+def _try_parts(study: Study, source: Source, attempt: Callable[[str, Callable[[], object]], None]) -> None:
+    """Build every part that a study names, on a source that is prepared."""
     for name, node in study.nodes.items():
-        attempt(f"nodes.{name}", partial(try_node, study, name, prepared))
+        attempt(f"nodes.{name}", partial(try_node, study, name, source))
         weight = [torch.nn.Parameter(torch.zeros(1))]
         attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
     for name, baseline in study.baselines.items():
@@ -114,7 +119,6 @@ def trial_faults(study: Study, source: Source) -> list[str]:
         attempt(f"edges.{name}.loss", partial(OBJECTIVES.build, edge.loss))
     for stage, part in (study.compress.passes if study.compress else {}).items():
         attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
-    return found
 
 
 def _drawn(
