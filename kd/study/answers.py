@@ -114,7 +114,7 @@ def baseline_answers(study: Study, name: str, setting: Setting) -> tuple[RunReco
         "data": setting.source.fingerprint,
         "split": setting.split.fingerprint,
         "mask": setting.mask.fingerprint,
-        "code": code_address("baselines", "evaluate", "data/columns", "processors"),
+        "code": code_address("baselines", "evaluate", "data/columns", "processors", "types"),
         "scikit-learn": version("scikit-learn"),
     }
     run_id = digest(address)[:20]
