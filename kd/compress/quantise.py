@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd.compress.dependence import products_before_encoders, tells_absence_apart
 from kd.compress.export import quiet, strip
 from kd.compress.package import GRAPH, Context, Kind, Package, differences, every_pattern, save_graph, take
 from kd.errors import KDError
@@ -103,7 +104,10 @@ def quantise(source: Path, target: Path, feeds: list[dict[str, np.ndarray[Any, A
 
     Rows that lack a modality must not set its branch's range: a filler 0 is far outside standardised data wherever the
     mean is far from 0. So the masks on the inputs stand open while ranges are measured; those after the branches, on
-    which the fusion depends, stay, and all are closed in the file written.
+    which the fusion depends, stay, and all are closed in the file written. Where no mask comes after the branches, they
+    read what stands in for the absent rows, and ranges are measured on it.
+
+    What computes an absent input from the others stays float: distances in 8 bits choose other neighbours.
 
     Results of hidden products are rounded too: without that pair ONNX Runtime fuses product and ReLU first, in float
     (seen with 1.32: 1 of 7 products in int8 instead of 7). Logits stay float: rounding them would tie decisions.
@@ -127,7 +131,7 @@ def quantise(source: Path, target: Path, feeds: list[dict[str, np.ndarray[Any, A
     with quiet(), tempfile.TemporaryDirectory() as scratch:
         opened = Path(scratch) / GRAPH
         model = onnx.load(str(source))
-        masks = _open_masks(model.graph)
+        masks = _open_masks(model.graph) if tells_absence_apart(model.graph) else {}
         onnx.save(model, str(opened))
         quantize_static(
             str(opened),
@@ -139,6 +143,7 @@ def quantise(source: Path, target: Path, feeds: list[dict[str, np.ndarray[Any, A
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=list(PRODUCTS),
+            nodes_to_exclude=products_before_encoders(model.graph, PRODUCTS),
             extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
         )
     model = onnx.load(str(target))

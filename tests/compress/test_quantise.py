@@ -10,7 +10,7 @@ import torch
 from kd.compress.export import Onnx
 from kd.compress.package import GRAPH, Context, Package, differences
 from kd.compress.pipeline import StageResult
-from kd.compress.quantise import StaticInt8, calibration, float_products, int8_share
+from kd.compress.quantise import PRODUCTS, StaticInt8, calibration, float_products, int8_share
 from kd.errors import KDError
 from kd.models.classifier import Classifier
 from kd.types import Batch
@@ -71,3 +71,31 @@ def test_filler_of_absent_rows_does_not_set_the_branch_ranges(tmp_path: Path) ->
     model.fit_scalers(rows.inputs, rows.present)
     package = Onnx(tolerance=1e-5)(Package.save(model.eval(), tmp_path / "student"), Context(rows), tmp_path / "onnx")
     assert StaticInt8()(package, Context(rows), tmp_path / "int8").evidence["parity_max"] < 0.1
+
+
+def quantised(model: Classifier, rows: Batch, folder: Path) -> Package:
+    context = Context(rows)
+    package = Onnx(tolerance=1e-5)(Package.save(model.eval(), folder / "student"), context, folder / "onnx")
+    return StaticInt8()(package, context, folder / "int8")
+
+
+def test_zeros_that_encoders_read_set_the_branch_ranges(tmp_path: Path) -> None:
+    # Means 5 deviations from zero: ranges of measured rows alone would cut off what stands in for absent ones.
+    torch.manual_seed(0)
+    model = Classifier({"fou": [8], "zer": [8]}, 4, width=16, absent={"name": "zero"})
+    inputs = {name: 5 + torch.randn(200, 8) for name in ("fou", "zer")}
+    rows = Batch.of(inputs, torch.zeros(200)).with_present(torch.rand(200, 2) > 0.3)
+    model.fit_scalers(rows.inputs, rows.present)
+    assert quantised(model, rows, tmp_path).evidence["parity_max"] < 0.05
+
+
+@pytest.mark.parametrize("name", ["knn", "ridge"])
+def test_what_computes_absent_inputs_stays_float(name: str, rows: Batch, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Classifier({"fou": [12], "zer": [20], "mor": [4]}, 4, width=16, absent={"name": name})
+    model.fit_scalers(rows.inputs, rows.present)
+    package = quantised(model, rows, tmp_path)
+    left = onnx.load(package.folder / GRAPH).graph.node
+    products = {node.name: node for node in left if node.op_type in PRODUCTS}
+    assert set(float_products(package.folder / GRAPH)) == {name for name in products if name.startswith("node_matmul")}
+    assert package.evidence["parity_max"] < 0.1
