@@ -206,7 +206,7 @@ def test_unreadable_file_is_one_line(tmp_path: Path, text: str | None, expected:
             {"defaults": {"model": {"encoder": {"name": "mlp", "hidden": [-3]}}}},
             "hidden: expected widths",
         ),
-        ({"defaults": {"model": {"fusion": {"name": "attention", "heads": 7}}}}, "not divisible by 7 heads"),
+        ({"defaults": {"model": {"fusion": {"name": "attention", "heads": 7}}}}, "heads: expected a divisor of width"),
         (
             {"nodes": {"t": {"sees": ["m0"]}, "s": {"sees": ["m0"], "init": {"m0": "t"}, "model": {"width": 9}}}},
             "nodes.s.init.m0: the encoder there has another form",

@@ -27,7 +27,18 @@ R = 3
 TABLES: list[Registry] = [ENCODERS, FUSIONS, OBJECTIVES, AUGMENTATIONS, OPTIMIZERS, SCHEDULES]
 STACK: dict[str, set[str]] = {
     "encoder": {"linear", "mlp", "cnn", "bag", "gru"},
-    "fusion": {"concat", "mean", "gated", "attention"},
+    "fusion": {
+        "concat",
+        "mean",
+        "gated",
+        "attention",
+        "hemis",
+        "embracenet",
+        "poe_vae",
+        "shaspec",
+        "transformer",
+        "prompts",
+    },
     "objective": {"kl", "bernoulli_kl", "regression"},
     # Each replica's rows are changed by its own, with its own seed.
     "augmentation": {"crop", "drop_words"},
