@@ -87,14 +87,9 @@ class Iterative(PatternStandIn):
             weight, bias = chain.map_to(name, known)
             maps.bias[number] += torch.as_tensor(bias) * scored.deviation[name]
             maps.fitted[number] = len(known) > 0
-            first = 0
-            for other in others:
-                rows = slice(first, first + self.features[other])
-                first = rows.stop
-                if other in known:
-                    maps.weight[number - 1, rows] = (torch.as_tensor(weight[other]) * scored.deviation[name]).to(
-                        maps.weight.dtype
-                    )
+            if known:
+                columns = torch.cat([torch.full((self.features[other],), other in known) for other in others])
+                maps.weight[number - 1, columns] = (torch.as_tensor(weight) * scored.deviation[name]).float()
         return maps
 
 
@@ -125,14 +120,16 @@ class Chain:
         self.place = {n: slice(end - len(b.axes), end) for (n, b), end in zip(bases.items(), ends, strict=True)}
         self._compiled: dict[tuple[str, ...], Matrix] = {}
 
-    def map_to(self, name: str, known: Sequence[str]) -> tuple[dict[str, Matrix], Matrix]:
-        """Return weights known modality -> [F_known, F] and bias [F]: scores of those known to scores of one absent."""
+    def map_to(self, name: str, known: Sequence[str]) -> tuple[Matrix, Matrix]:
+        """Return weight [F_known, F] and bias [F]: scores of those known, side by side, to scores of one absent."""
         if tuple(known) not in self._compiled:
             self._compiled[tuple(known)] = self._compile(known)
         state, target = self._compiled[tuple(known)][self.place[name]], self.bases[name]
-        weight = {k: self.bases[k].axes.T @ state[:, self.place[k]].T @ target.axes for k in known}
-        bias = target.mean + state[:, -1] @ target.axes
-        return weight, bias - sum((self.bases[k].mean @ weight[k] for k in known), np.zeros_like(bias))
+        constant = state[:, -1] @ target.axes + target.mean
+        if not known:
+            return np.zeros((0, len(constant))), constant
+        weight = np.vstack([self.bases[k].axes.T @ state[:, self.place[k]].T @ target.axes for k in known])
+        return weight, constant - np.concatenate([self.bases[k].mean for k in known]) @ weight
 
     def _compile(self, known: Sequence[str]) -> Matrix:
         """Return every component after the last round as an affine function [K, K + 1] of those known."""
