@@ -7,6 +7,7 @@ python scripts/keep_records.py runs/ablate/ID ablate_mfeat    (a table along eac
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -39,11 +40,19 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     """Write an ablation's tables along its axes, and what it took; return what was written."""
     import pandas as pd
 
-    from kd.report.ablation import gather
+    from kd.report.ablation import by_setting, gather, scores
+    from kd.report.advised import advice_summary
+    from kd.report.evidence import leading_metric
+    from kd.report.export import file_name
+    from kd.report.parts import comparable
 
     content = gather(record, folder)
     frames = {f"axis{place}": axis["table"] for place, axis in enumerate(content["axes"], 1)}
     frames["contrasts"] = content["contrasts"].get("", pd.DataFrame())  # those under MNAR masks stay with the run
+    results = pd.read_parquet(folder / record.files["results"])
+    metric, axes = leading_metric(results, pd.DataFrame()), [axis for axis, _ in record.config["axes"]]
+    for label, own in comparable(record, scores(results, metric), axes).items():
+        frames[file_name(f"settings{label}")] = by_setting(own, axes, metric)
     facts = {
         "cells": f"{record.metrics['cells']:,}",
         "trainings": f"{record.metrics['trainings']:,}",
@@ -56,8 +65,9 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     for name, frame in frames.items():
         found.append(RECORDS / f"{prefix}_{name}.parquet")
         frame.to_parquet(found[-1])
+    (RECORDS / f"{prefix}_advice.json").write_text(json.dumps(advice_summary(folder), indent=1) + "\n")
     shutil.copyfile(folder / record.files["provenance"], RECORDS / f"{prefix}_provenance.json")
-    return [*found, RECORDS / f"{prefix}_provenance.json"]
+    return [*found, RECORDS / f"{prefix}_advice.json", RECORDS / f"{prefix}_provenance.json"]
 
 
 def main() -> int:

@@ -117,11 +117,20 @@ def generate(marker: str, root: Path) -> str:
         return registry_table(name)
     if kind == "record" and name:
         return record_table(root / "docs" / "records" / f"{name.removesuffix('.parquet')}.parquet", marker)
+    if kind == "words" and name:
+        return words(root / "docs" / "records" / f"{name}.json", marker)
     if kind == "bench" and "/" in name:
         bench, _, table = name.partition("/")
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
-    known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "bench:NAME/TABLE"]
+    known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "words:NAME", "bench:NAME/TABLE"]
     raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
+
+
+def words(path: Path, marker: str) -> str:
+    """Return sentences that a run wrote about itself, a paragraph each, as a quotation."""
+    if not path.is_file():
+        raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; commit the records it shows")
+    return "\n>\n".join(f"> {line}" for line in json.loads(path.read_text()))
 
 
 def registry_table(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from kd.record import RunRecord, load_record, write_atomic
 from kd.report import tables, words
-from kd.report.across import across, read_frames
+from kd.report.across import across, read_frames, setting_names
 from kd.report.advised import study_of
 from kd.report.axis import axis_chart
 from kd.report.evidence import leading_metric, read_document, read_table
@@ -154,14 +154,27 @@ def along(values: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
         axis: its name.
         metric: whose unit is shown.
     """
+    return _across(values, values[axis].map(value_name), metric)
+
+
+def by_setting(values: pd.DataFrame, axes: Sequence[str], metric: str) -> pd.DataFrame:
+    """Return scores as text, a row per node and kind of score, a column per setting of the grid.
+
+    Args:
+        values: of `scores`.
+        axes: of the grid.
+        metric: whose unit is shown.
+    """
+    return _across(values, values["variant"].map(setting_names(values, axes)), metric)
+
+
+def _across(values: pd.DataFrame, column: pd.Series, metric: str) -> pd.DataFrame:
     rows = []
     for (node, what), group in values.groupby(["node", "what"], sort=False):
-        shown = {}
-        for value, cell in group.groupby(axis, sort=False):
-            shown[value_name(value)] = tables.interval(*_over_seeds(cell), metric)
+        cells = group.groupby(column[group.index], sort=False)
+        shown = {name: tables.interval(*_over_seeds(cell), metric) for name, cell in cells}
         rows.append({"node": node, "score": what, **shown})
-    columns = ["node", "score", *dict.fromkeys(value_name(value) for value in values[axis])]
-    return pd.DataFrame(rows, columns=columns).fillna(tables.NOTHING)
+    return pd.DataFrame(rows, columns=["node", "score", *dict.fromkeys(column)]).fillna(tables.NOTHING)
 
 
 def _over_seeds(cell: pd.DataFrame) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kd.record import RunRecord
-from kd.report.ablation import along, gather, scores
+from kd.report.ablation import along, by_setting, gather, scores
 from kd.report.across import read_frames
 from kd.report.evidence import leading_metric, read_table
 from kd.report.export import Exported, advice_tables, matrix_tables, rate_tables
@@ -53,6 +53,7 @@ def _part(
     tests = scores_at_test(rates, masks[masks["metric"] == metric], keys)
     return {
         **{f"along {axis}": _along(values, axis, metric) for axis in axes if values[axis].nunique() > 1},
+        "settings": Exported(over_seeds(values, ["node", "what", "variant"]), by_setting(values, axes, metric)),
         "subsets": _subsets(results, axes, metric),
         **({"pairs": Exported(pairs, pair_table(pairs, axes))} if len(pairs) else {}),
         **matrix_tables(shown["matrices"], pairs),
