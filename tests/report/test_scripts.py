@@ -65,6 +65,17 @@ def test_check_names_the_stale_file_and_marker_and_writes_nothing(checkout, caps
     assert readme.read_text() == typed
 
 
+def test_what_a_run_said_is_quoted_from_its_record(checkout, capsys):
+    record = checkout / "docs" / "records" / "some_advice.json"
+    record.write_text(json.dumps(["What should I use?", "Use `late`."]))
+    readme = document(checkout, "words:some_advice")
+    assert run(checkout) == 0
+    assert "> What should I use?\n>\n> Use `late`." in readme.read_text()
+    record.unlink()
+    assert run(checkout, "--check") == 2
+    assert "some_advice.json is missing" in capsys.readouterr().err
+
+
 def test_a_benchs_table_is_written_from_its_record(checkout, capsys):
     content = {"figures": {"worst": 93.9}, "tables": {"level": [{"test": "t", "rejects": "5.0 ± 0.2"}]}}
     (checkout / "docs" / "records" / "bench_statistics.json").write_text(json.dumps(content))
