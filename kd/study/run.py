@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from kd.config import Study, deciding, simple_methods
 from kd.data.source import Source
@@ -96,6 +97,7 @@ def conclude(study: Study, source: Source, replicates: Sequence[Replicate], list
     Raises:
         LeakError: something fitted saw a test row; nothing is written.
     """
+    torch.set_num_threads(study.threads)
     task = make_task(source.task, source.classes, study.class_weight)
     audit(study, replicates, source)
     address = {
