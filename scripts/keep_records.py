@@ -40,15 +40,17 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     """Write an ablation's tables along its axes, and what it took; return what was written."""
     import pandas as pd
 
-    from kd.report.ablation import by_setting, gather, scores
+    from kd.report.ablation import by_setting, gather, scores, tally
     from kd.report.advised import advice_summary
     from kd.report.evidence import leading_metric
     from kd.report.export import file_name
     from kd.report.parts import comparable
+    from kd.report.stamps import under_mnar
 
     content = gather(record, folder)
     frames = {f"axis{place}": axis["table"] for place, axis in enumerate(content["axes"], 1)}
-    frames["contrasts"] = content["contrasts"].get("", pd.DataFrame())  # those under MNAR masks stay with the run
+    declared = pd.read_parquet(folder / record.files["contrasts"])
+    frames["contrasts"] = tally(declared[~under_mnar(declared)])  # those under MNAR masks stay with the run
     results = pd.read_parquet(folder / record.files["results"])
     metric, axes = leading_metric(results, pd.DataFrame()), [axis for axis, _ in record.config["axes"]]
     for label, own in comparable(record, scores(results, metric), axes).items():

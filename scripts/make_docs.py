@@ -175,7 +175,7 @@ def record_table(path: Path, marker: str) -> str:
     if "what" in frame:
         shown = [tables.summary_table(frame, metric) for metric in frame["metric"].unique()[:1]]
         return tables.markdown(shown[0]) if shown else tables.markdown(frame)
-    if "verdict" in frame:
+    if "verdict" in frame and "estimate" in frame:
         return tables.markdown(tables.contrast_table(frame))
     if "latency_ratio" in frame:
         return tables.markdown(tables.stage_table(frame))

@@ -22,6 +22,7 @@ from kd.report.parts import comparable
 from kd.report.setting import value_name
 from kd.report.stamps import APART, under_mnar
 from kd.report.variance import Shares, drawn_anew, shares, variance_sentences, variance_table
+from kd.statistics import ALPHA
 from kd.statistics.intervals import mean_interval
 from kd.statistics.significance import holm
 
@@ -249,6 +250,33 @@ def _contrasts(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     for place, axis in enumerate(axes):
         table.insert(place, axis, [value_name(value) for value in frame[axis]])
     return table
+
+
+def tally(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return declared comparisons over all settings as text: a row per method, for each baseline what was found.
+
+    A cell has the range of the differences over settings, and in how many of them the method is better or worse by
+    Holm's test over all comparisons of the table; without a test, by the verdict of the interval.
+
+    Args:
+        frame: an ablation's `contrasts`, of one part.
+    """
+    tested = "p" in frame and frame["p"].notna().any()
+    sure = pd.Series(holm(frame["p"]), frame.index) < ALPHA if tested else frame["verdict"].isin(["better", "worse"])
+    rows = []
+    for method, own in frame.groupby("method", sort=False):
+        cells = {}
+        for baseline, found in own.groupby("baseline", sort=False):
+            metric, told = found["metric"].iloc[0], found[sure[found.index]]
+            ends = [tables.number(found["estimate"].agg(end), metric, signed=True) for end in ("min", "max")]
+            counts = [f"{count} {word}" for word, count in _signs(told) if count]
+            cells[f"against {baseline}"] = f"{ends[0]} to {ends[1]}; {', '.join(counts) or 'neither'} of {len(found)}"
+        rows.append({"method": method, **cells})
+    return pd.DataFrame(rows).fillna(tables.NOTHING)
+
+
+def _signs(told: pd.DataFrame) -> list[tuple[str, int]]:
+    return [("better", int((told["estimate"] > 0).sum())), ("worse", int((told["estimate"] < 0).sum()))]
 
 
 def failed_cells(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:

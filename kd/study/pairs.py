@@ -62,7 +62,8 @@ def pairs(
                     **{field: getattr(difference, field) for field in ("estimate", "low", "high", "verdict")},
                 }
             )
-    return pd.DataFrame(found, columns=COLUMNS)
+    # Numbers even where there is no pair, or a sweep's table would hold objects for them.
+    return pd.DataFrame(found, columns=COLUMNS).astype({name: float for name in ("estimate", "low", "high")})
 
 
 def method_scores(

@@ -213,7 +213,7 @@ def test_killed_and_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(small_st
 
     whole = finish("whole")
     draw = random.Random(0)
-    for attempt in range(5):
+    for attempt in range(3):
         store = tmp_path / f"killed{attempt}"
         process = subprocess.Popen(
             command, env={**environment, "KD_RUNS": str(store)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
