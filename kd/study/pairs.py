@@ -63,7 +63,7 @@ def pairs(
                 }
             )
     # Numbers even where there is no pair, or a sweep's table would hold objects for them.
-    return pd.DataFrame(found, columns=COLUMNS).astype({name: float for name in ("estimate", "low", "high")})
+    return pd.DataFrame(found, columns=COLUMNS).astype(dict.fromkeys(("estimate", "low", "high"), float))
 
 
 def method_scores(
