@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kd.report.figures import BLUE, GREEN, INK, ORANGE, drawing, short, svg
+from kd.report.setting import value_name
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", INK)
 """Okabe and Ito's (2008)."""
@@ -54,7 +55,7 @@ def axis_chart(
             axes.plot(where, mean, linewidth=1.5, markersize=3.5, label=short(node, 22), **line)  # type: ignore[arg-type]
             axes.fill_between(where, low, high, color=line["color"], alpha=0.13, linewidth=0)  # type: ignore[arg-type]
         if not numbers:
-            axes.set_xticks(range(len(values)), [str(value)[:18] for value in values])
+            axes.set_xticks(range(len(values)), [value_name(value)[:18] for value in values])
         axes.set_title(title, fontsize=9.5, loc="left")
         axes.set_xlabel(axis)
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=2.2)
