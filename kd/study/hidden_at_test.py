@@ -78,10 +78,9 @@ def hidden_at_test(
         for (node, stage, of_seed), answered in answers.items():
             if of_seed != seed or stage != FLOAT:
                 continue
+            own_subsets = answerable(answered.test, source.modalities)
             for name, hidden in masks.items():
-                logits = under(
-                    answerable(answered.test, source.modalities), hidden.shown, source.modalities, prior=prior
-                )
+                logits = under(own_subsets, hidden.shown, source.modalities, prior=prior)
                 found += [
                     (node, stage, seed, name, hidden.kind, hidden.share, metric, value, len(label), hidden.fingerprint)
                     for metric, value in scores(task, logits, label).items()
