@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kd.data.source import Source as Source
     from kd.distill.loss import Edge as Edge
     from kd.distill.module import Distiller as Distiller
+    from kd.distill.mutual import Mutual as Mutual
     from kd.distill.replicas import Replicas as Replicas
     from kd.distill.shown import AuditRows as AuditRows
     from kd.models.adapted import adapt as adapt
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kd.models.imported import Imported as Imported
     from kd.models.start import start_from as start_from
     from kd.networks import classifier as classifier
-    from kd.objectives.response import KL as KL
+    from kd.objectives.kl import KL as KL
     from kd.types import Batch as Batch
     from kd.types import Modality as Modality
     from kd.types import Output as Output
@@ -39,8 +40,9 @@ _EXPORTS = {
     "Distiller": "kd.distill.module",
     "Edge": "kd.distill.loss",
     "Imported": "kd.models.imported",
-    "KL": "kd.objectives.response",
+    "KL": "kd.objectives.kl",
     "Modality": "kd.types",
+    "Mutual": "kd.distill.mutual",
     "Output": "kd.types",
     "Replicas": "kd.distill.replicas",
     "Source": "kd.data.source",

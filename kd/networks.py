@@ -21,7 +21,7 @@ def classifier(
     data: DataModule,
     *,
     sees: Sequence[str] | None = None,
-    rows: Literal["any", "complete"] = "any",
+    rows: Literal["any", "complete", "labelled"] = "any",
     seed: int = 0,
     **model: Any,
 ) -> Network:

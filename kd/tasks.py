@@ -133,7 +133,7 @@ class Multiclass(Task):
     name, primary = "multiclass", "accuracy"
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        # Rows as places of one sample, so that classes come first: see `kl_divergence` in kd/objectives/response.py.
+        # Rows as places of one sample, so that classes come first: see `kl_divergence` in kd/objectives/kl.py.
         places, wanted = logits.movedim(-1, 0).unsqueeze(0), label.unsqueeze(0)
         return F.cross_entropy(places, wanted, weight=self._weight(logits.device), reduction="none").squeeze(0)
 

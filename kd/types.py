@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kd.errors import ConfigError
+
 Kind = Literal["vector", "image", "text", "sequence"]
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -157,6 +159,19 @@ class Batch:
         return replace(self, present=present)
 
 
+OUTPUTS = ("logits", "feature", "parts")
+"""What can be read of every network of ours without naming a layer."""
+
+
+def layers(reads: Sequence[str]) -> list[str]:
+    """Return those of what is read of a network that are paths of layers.
+
+    >>> layers(["logits", "encoders.a.layers"])
+    ['encoders.a.layers']
+    """
+    return [name for name in reads if name not in OUTPUTS]
+
+
 @dataclass
 class Output:
     """What a network returns.
@@ -174,6 +189,23 @@ class Output:
     parts: Tensor | None = None
     hints: dict[str, Tensor] = field(default_factory=dict)
     auxiliary: Tensor | None = None
+
+    @classmethod
+    def of(cls, reads: Mapping[str, Tensor]) -> Output:
+        """Return outputs by name, and layers by path, as what a network returns; logits are among them."""
+        own = {name: value for name, value in reads.items() if name in OUTPUTS}
+        return cls(**own, hints={path: reads[path] for path in layers(list(reads))})
+
+    def read(self, name: str) -> Tensor:
+        """Return an output by name, or what a layer gave by its path.
+
+        Raises:
+            ConfigError: the network gives no such output.
+        """
+        found: Any = getattr(self, name) if name in OUTPUTS else self.hints.get(name)
+        if not isinstance(found, Tensor):
+            raise ConfigError(f"the network gives no {name!r}; name one of its layers, or one of {', '.join(OUTPUTS)}")
+        return found
 
     def detach(self) -> Output:
         """Return the same values outside the gradient's graph, as a frozen teacher gives them."""

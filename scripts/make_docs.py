@@ -23,6 +23,7 @@ from kd.errors import KDError, RecordError  # noqa: E402
 
 REGISTRIES = {
     "objectives": "kd.objectives:OBJECTIVES",
+    "weightings": "kd.objectives:TEACHER_WEIGHTS",
     "encoders": "kd.models:ENCODERS",
     "fusions": "kd.models:FUSIONS",
     "stand-ins": "kd.models:STAND_INS",

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from kd.config import Study, parse
+from kd.config import Study
 from kd.data import load_source
 from kd.data.masks import draw
 from kd.data.splits import split
 from kd.distill.fit import Setting
+from kd.parsing import parse
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,11 @@ def test_wrong_input_is_one_line_and_exit_2(words: list[str], expected: str, cap
 
 
 @pytest.mark.parametrize(
-    "kind", ["sources", "mechanisms", "encoders", "fusions", "objectives", "optimizers", "schedules", "passes"]
+    "kind",
+    [
+        *("sources", "mechanisms", "encoders", "fusions", "objectives", "weightings", "handling"),
+        *("optimizers", "schedules", "passes"),
+    ],
 )
 def test_every_registry_is_listed_with_its_sources(kind: str, capsys) -> None:
     assert main(["list", kind]) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kd import config
+from kd import parsing
 
 ROOT = Path(__file__).parent.parent
 IMPORT_NAMES = {
@@ -173,7 +173,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_config_in_the_readme_fits_the_schema() -> None:
-    study = config.parse(OmegaConf.to_container(OmegaConf.create(block("README.md", "yaml"))), source="README.md")
+    study = parsing.parse(OmegaConf.to_container(OmegaConf.create(block("README.md", "yaml"))), source="README.md")
     assert set(study.edges) == {"fou", "zer"}
 
 

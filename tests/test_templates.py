@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.ablate.grid import load_grid
-from kd.config import load, parse
 from kd.errors import ConfigError
+from kd.parsing import load, parse
 from kd.study.check import faults
 from kd.templates import spread, uses_star, written_out
 

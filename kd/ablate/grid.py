@@ -10,8 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kd.config import Study, parse
+from kd.config import Study
 from kd.errors import ConfigError
+from kd.parsing import parse
 from kd.registry import suggest
 from kd.tree import load_tree, merge
 
@@ -69,7 +70,7 @@ def shown(value: Any) -> str:
 
 
 def load_grid(path: str | Path, overrides: Sequence[str] = ()) -> Grid:
-    """Read a config file with a grid, as `kd.config.load` reads one without.
+    """Read a config file with a grid, as `kd.parsing.load` reads one without.
 
     Args:
         path: YAML file; without `grid` it is a grid of one variant.

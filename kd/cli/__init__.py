@@ -36,9 +36,9 @@ kd: knowledge distillation when modalities are missing
   kd data lock NAME to=FILE rows=N   set rows aside that no search meets; share=0.2 of the groups, seed=0
   kd mask show CONFIG [seed=0]       who sees what under the config's mask; html=FILE.html or picture=FILE.png draw it;
                                      `kd mask make CONFIG to=FILE` writes the mask as Parquet
-  kd list KIND                       sources, mechanisms, encoders, fusions, stand-ins, objectives,
-                                     optimizers, schedules, augmentations, loggers, baselines, combinations,
-                                     passes
+  kd list KIND                       sources, mechanisms, encoders, fusions, stand-ins, handling, objectives,
+                                     weightings, optimizers, schedules, augmentations, loggers, baselines,
+                                     combinations, passes
   kd show RUN [why=OTHER]            a run's record; with why=, which ingredient differs
 
   key=value sets any field of the config: seeds=20, edges.fou.weight=2; json=true prints JSON.

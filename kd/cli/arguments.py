@@ -49,7 +49,7 @@ def settings(words: Sequence[str], known: Mapping[str, str], verb: str) -> dict[
 
 def study_of(words: Sequence[str], verb: str) -> tuple[Study, str, bool]:
     """Return the study that a verb's words name, its file, and whether JSON is wanted."""
-    from kd.config import load
+    from kd.parsing import load
 
     path, overrides, as_json = arguments(words, verb, "a config")
     return load(path, overrides), path, as_json

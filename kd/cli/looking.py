@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kd.cli.arguments import arguments, refuse, settings
 from kd.errors import ConfigError
-from kd.registry import Registry, suggest
+from kd.registry import Entry, Registry, suggest
 
 if TYPE_CHECKING:
     from kd.distill.setting import Setting
@@ -87,7 +87,7 @@ def mask(words: Sequence[str]) -> int:
     action, rest, as_json = arguments(words, "mask", "show")
     if action not in ("show", "make") or not rest:
         raise ConfigError("kd mask: expected `kd mask show CONFIG [seed=0]` or `kd mask make CONFIG to=FILE [seed=0]`")
-    from kd.config import load
+    from kd.parsing import load
     from kd.study import load as load_data
     from kd.study import setting_for
 
@@ -131,7 +131,7 @@ def _registries() -> dict[str, Registry]:
     from kd.distill import AUGMENTATIONS, LOGGERS, OPTIMIZERS, SCHEDULES
     from kd.evaluate import COMBINATIONS
     from kd.models import ENCODERS, FUSIONS, STAND_INS
-    from kd.objectives import OBJECTIVES
+    from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
 
     return {
         "sources": SOURCES,
@@ -140,6 +140,7 @@ def _registries() -> dict[str, Registry]:
         "fusions": FUSIONS,
         "stand-ins": STAND_INS,
         "objectives": OBJECTIVES,
+        "weightings": TEACHER_WEIGHTS,
         "optimizers": OPTIMIZERS,
         "schedules": SCHEDULES,
         "augmentations": AUGMENTATIONS,
@@ -147,7 +148,21 @@ def _registries() -> dict[str, Registry]:
         "baselines": BASELINES,
         "combinations": COMBINATIONS,
         "passes": PASSES,
+        "handling": _handling({"model.absent": STAND_INS, "model.fusion": FUSIONS, "ensembles": COMBINATIONS}),
     }
+
+
+def _handling(tables: Mapping[str, Registry]) -> Registry:
+    """Return all that a config can do about an absent modality, each by the field that says so."""
+    fields = {
+        "rows: complete": Entry("", "rows that lack nothing, and no others", "complete-case analysis"),
+        "drop": Entry("", "more hidden at random in training", "Neverova et al. 2016, 1501.00102"),
+        "drop_warmup": Entry("", "the same, growing from 0 over the first steps", "ours, a schedule of it"),
+        "recombine": Entry("", "rows of a class give each other modalities", "after co-training, Blum & Mitchell 1998"),
+        "init": Entry("", "branches start from networks of one modality each", "a usual baseline, e.g. of 2305.01233"),
+    }
+    parts = {f"{field}: {name}": entry for field, table in tables.items() for name, entry in table.items()}
+    return Registry("handling", fields | parts)
 
 
 def list_parts(words: Sequence[str]) -> int:
@@ -166,5 +181,5 @@ def _print_registry(table: Registry, as_json: bool) -> int:
         print(json.dumps({name: {"sentence": e.sentence, "source": e.source} for name, e in table.items()}))
         return 0
     for name, entry in table.items():
-        print(f"{name:16} {entry.sentence} ({entry.source})")
+        print(f"{name:{max(16, *map(len, table))}} {entry.sentence} ({entry.source})")
     return 0

@@ -24,6 +24,7 @@ def check(words: Sequence[str]) -> int:
     path, overrides, as_json = arguments(words, "check", "a config")
     from kd.ablate import load_grid
     from kd.ablate.plan import distinct, grid_faults
+    from kd.distill.same import notes
 
     grid = load_grid(path, overrides)
     found = distinct(grid, grid_faults(grid))
@@ -38,6 +39,8 @@ def check(words: Sequence[str]) -> int:
         optional = ("variants", "folds")
         shown = " x ".join(f"{count} {what}" for what, count in counts.items() if what not in optional or count > 1)
         print(f"{path}: no fault found; {shown} = {math.prod(counts.values())} {'cells' if grid.axes else 'trainings'}")
+        for note in notes(study):
+            print(f"{path}: note: {note}")
     return 2 if found else 0
 
 

@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kd.compress.package import Context, Kind, Package, blank_rows, differences, save_graph
+from kd.compress.package import Context, Kind, Package, differences, save_graph
 from kd.errors import KDError
 from kd.evaluate.predictor import LOGITS, PRESENT, OnnxPredictor, TorchPredictor
+from kd.models.network import blank_rows
 
 
 @dataclass(frozen=True, kw_only=True)

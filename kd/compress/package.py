@@ -15,9 +15,10 @@ from kd.distill.view import pattern, subsets
 from kd.errors import KDError, RecordError
 from kd.evaluate.cost import bytes_on_disk, macs, parameters
 from kd.evaluate.predictor import OnnxPredictor, Predictor, TorchPredictor
+from kd.models.network import blank_rows
 from kd.models.package import CARD, PROCESSORS, load_package, save_package
 from kd.record import digest, file_digest, staged_folder, write_atomic
-from kd.types import Modality, conceal
+from kd.types import conceal
 
 GRAPH = "model.onnx"
 Kind = Literal["torch", "onnx"]
@@ -207,13 +208,6 @@ def graph_versions(path: Path) -> dict[str, Any]:
 def lineage(parent: Package | None) -> dict[str, Any]:
     """Return the card's field that names what a package was made from: stage -> content address."""
     return {"parents": {} if parent is None else {parent.stage: parent.digest}}
-
-
-def blank_rows(model: nn.Module, rows: int = 2) -> tuple[dict[str, Tensor], Tensor]:
-    """Return (inputs, present) of the network's shapes, zeros and all present: enough to trace it."""
-    modality: Mapping[str, Modality] = model.modality  # type: ignore[assignment]
-    inputs = {name: torch.zeros(rows, *each.shape, dtype=each.dtype) for name, each in modality.items()}
-    return inputs, torch.ones(rows, len(inputs), dtype=torch.bool)
 
 
 def network_cost(model: nn.Module) -> dict[str, int]:

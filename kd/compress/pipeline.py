@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from kd.compress import PASSES
 from kd.compress.package import Context, Kind, Package
-from kd.config import name_fault
 from kd.errors import ConfigError, StorageError
 from kd.evaluate.cost import torch_threads
+from kd.parsing import name_fault
 
 
 class Pass(Protocol):

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from kd import seeding
-from kd.compress.package import Context, Kind, Package, blank_rows
+from kd.compress.package import Context, Kind, Package
 from kd.errors import ConfigError, KDError
 from kd.evaluate.cost import macs as count_macs
-from kd.models.network import as_output
+from kd.models.network import as_output, blank_rows
 from kd.types import Modality
 
 Removed = dict[str, list[int]]

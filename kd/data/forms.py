@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kd.config import name_fault, schema_faults
 from kd.errors import ConfigError
+from kd.parsing import name_fault, schema_faults
 from kd.processors.words import Pieces
 from kd.registry import suggest
 

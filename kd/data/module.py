@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -22,7 +22,8 @@ from kd.registry import suggest
 from kd.seeding import generator
 from kd.types import Batch
 
-Rows = Literal["any", "complete"]
+Rows = Literal["any", "complete", "labelled"]
+RULES = get_args(Rows)
 """Training rows of a node: any modality it sees is available, or all modalities of the source are."""
 
 
@@ -130,7 +131,7 @@ class DataModule(pl.LightningDataModule):
         batch_size: rows per batch; the last one of an epoch is partial.
         seed: of the order of training rows and of the default split.
         workers: processes that read rows ahead; the batches are the same for any number.
-        rows: training rows, `any` with at least one modality available or `complete` with all.
+        rows: training rows, `any` with at least one modality available, `complete` with all, or `labelled`.
 
     Raises:
         DataError: the source breaks a promise, or no training row is left.
@@ -186,7 +187,7 @@ class DataModule(pl.LightningDataModule):
         Args:
             sees: the node's modalities.
             rows: `any`: at least one of `sees` is available; `complete`: all modalities of the source are, whatever
-                the node sees. By default the module's own.
+                the node sees; `labelled`: one of `sees` is, and the label as well. By default the module's own.
 
         Raises:
             DataError: a modality or the rule is unknown.
@@ -200,11 +201,11 @@ class DataModule(pl.LightningDataModule):
         available = self.available[self.split.train]
         if rule == "complete":
             return self.split.train[available.all(dim=1)]
-        if rule != "any":
-            raise DataError(
-                f"{self.source.name}: rows: unknown rule {rule!r}; {suggest(str(rule), ('any', 'complete'))}"
-            )
-        return self.split.train[available[:, [self.modalities.index(name) for name in sees]].any(dim=1)]
+        if rule not in RULES:
+            raise DataError(f"{self.source.name}: rows: unknown rule {rule!r}; {suggest(str(rule), RULES)}")
+        useful = available[:, [self.modalities.index(name) for name in sees]].any(dim=1)
+        useful &= self.source.labelled[self.split.train] | (rule == "any")
+        return self.split.train[useful]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return training batches, shuffled by (seed, epoch), under the mask."""

@@ -40,6 +40,8 @@ def node_address(study: Study, name: str, data: Fingerprints, parents: Mapping[s
         key: asdict(edge) | {"teacher": parents.get(edge.teacher, "self"), "student": "self"}
         for key, edge in edges_into(study, name).items()
     }
+    if not edges:
+        del node["taught"]  # nobody teaches it
     node["augment"] = {m: part for m, part in node["augment"].items() if m in node["sees"]}
     node["init"] = _init(node["init"], parents)
     rooms = ["models", "distill", "tasks", "types", "seeding", "data/stream"] + (["objectives"] if edges else [])

@@ -24,7 +24,7 @@ from kd.distill.callbacks import Curves, KeepBest, Progress, Resume
 from kd.distill.form import is_cached
 from kd.distill.graph import edges_into, order
 from kd.distill.loggers import close_loggers, make_loggers
-from kd.distill.loss import Edge
+from kd.distill.loss import Edge, reads
 from kd.distill.module import SCORE, Distiller
 from kd.distill.outputs import teacher_outputs
 from kd.distill.setting import Setting as Setting
@@ -40,8 +40,9 @@ from kd.models.network import Network
 from kd.models.package import load_package
 from kd.models.start import start_from
 from kd.networks import build_network
-from kd.objectives import OBJECTIVES
-from kd.record import RunRecord, digest, finished, run_folder
+from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.objectives.teacher_weights import TeacherWeights
+from kd.record import RunRecord, digest, finished, load_record, run_folder
 from kd.seeding import derive
 from kd.tasks import make_task
 
@@ -97,7 +98,7 @@ def _made(study: Study, name: str, module: Distiller, setting: Setting, partial:
 
 
 def build(
-    study: Study, name: str, setting: Setting, packages: Mapping[str, Path]
+    study: Study, name: str, setting: Setting, packages: Mapping[str, Path], network: Network | None = None
 ) -> tuple[Distiller, dict[str, list[int]]]:
     """Build a node ready to train, and say which rows its scalers and processors have seen.
 
@@ -106,14 +107,15 @@ def build(
         name: node.
         setting: data of this replicate.
         packages: node -> folder of the package of every node trained before.
+        network: to train on, such as a pruned one, in the place of a new one.
     """
     node = study.nodes[name]
     sees = [modality for modality in setting.source.modalities if modality in node.sees]
     taught = edges_into(study, name)
     # One that is never trained sees no row of ours; which ones its weights were trained on, only their owner knows.
     ids = training_rows(node, setting, taught) if node.steps else torch.empty(0, dtype=torch.int64)
-    model, saw = _network(node, name, sees, ids, setting, packages)
-    edges = {key: _edge(study, edge, setting, packages) for key, edge in taught.items()}
+    model, saw = (network, {}) if network is not None else _network(node, name, sees, ids, setting, packages)
+    edges = {key: _edge(study, edge, node.taught * edge.weight, setting, packages) for key, edge in taught.items()}
     module = Distiller(
         model.train(),
         edges=edges,
@@ -130,8 +132,21 @@ def build(
         seed=derive(setting.seed, "noise", name),
         learning_rates=node.learning_rates,
         augment=build_augmentations(node.augment, {m: setting.source.modality[m] for m in sees}),
+        combine=_weights(node, taught, packages),
     )
     return module, saw
+
+
+def _weights(node: Node, taught: Mapping[str, EdgeConfig], packages: Mapping[str, Path]) -> TeacherWeights | None:
+    """Return how a node weighs its teachers; the best of them is told by the validation scores of their runs."""
+    if node.combine is None:
+        return None
+    part = dict(node.combine)
+    if part["name"] == "best":
+        runs = {name: packages[edge.teacher].parent for name, edge in taught.items() if edge.view == "own"}
+        part = {"scores": {name: load_record(run).metrics["validation_score"] for name, run in runs.items()}} | part
+    found: TeacherWeights = TEACHER_WEIGHTS.build(part, sorted(taught))
+    return found
 
 
 def _network(
@@ -151,14 +166,16 @@ def _network(
     return model, saw | {f"scaler {modality}": rows.tolist() for modality, rows in used.items()}
 
 
-def _edge(study: Study, edge: EdgeConfig, setting: Setting, packages: Mapping[str, Path]) -> Edge:
+def _edge(study: Study, edge: EdgeConfig, weight: float, setting: Setting, packages: Mapping[str, Path]) -> Edge:
     objective = OBJECTIVES.build(edge.loss)
+    if hasattr(objective, "remember"):
+        objective.remember(len(setting.source))
     if edge.view == "full":
-        return Edge(None, objective, edge.weight, when=edge.when, view="full")
-    teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True))
+        return Edge(None, objective, weight, when=edge.when, view="full")
+    teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True), reads=reads(objective, "teacher"))
     if is_cached(study, edge):
         teacher = teacher_outputs(teacher, setting)
-    return Edge(teacher, objective, edge.weight, when=edge.when)
+    return Edge(teacher, objective, weight, when=edge.when)
 
 
 def fit(
@@ -247,8 +264,7 @@ def finetune(
         packages: node -> package folder of its teachers.
         model: the network to train, e.g. a pruned one.
     """
-    module, _ = build(study, name, setting, packages)
-    module.model = model.train()
+    module, _ = build(study, name, setting, packages, model)
     with tempfile.TemporaryDirectory() as partial:
         run = f"{name} seed {setting.seed} tuned"
         made = fit(module, study.nodes[name], setting, Path(partial), lambda *_: None, study.trainer, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,13 +11,16 @@ from torch import nn
 from kd.config import Edge, Node, Study
 from kd.data.source import Source
 from kd.distill.graph import changed_for, edges_into
+from kd.distill.loss import reads
 from kd.distill.rates import OWN
+from kd.distill.teachers import LOGITS
 from kd.distill.trainer import UNDECIDING
 from kd.models.imported import Imported
 from kd.models.network import Network
 from kd.models.stacked import unreplicable
 from kd.networks import blank_network
-from kd.objectives import OBJECTIVES
+from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.types import layers
 
 TAKEN = {"accelerator", "gradient_clip_val", *UNDECIDING} - {"logger", "loggers"}
 """Settings of `trainer:` that a stack obeys as one training does."""
@@ -37,8 +40,8 @@ def form(study: Study, name: str, address: Mapping[str, Any], forms: Mapping[str
     """
     found = copy.deepcopy({key: value for key, value in address.items() if key not in ("seed", "mask", "name")})
     node = found["node"]
-    for key in ("drop", "supervised"):
-        del node[key]
+    for key in ("drop", "supervised", "taught"):
+        node.pop(key, None)
     node["optimizer"] = {key: value for key, value in node["optimizer"].items() if key not in OWN}
     node["init"] = _origins(study.nodes[name], forms)
     for key, edge in edges_into(study, name).items():
@@ -53,22 +56,33 @@ def _origins(node: Node, forms: Mapping[str, Any]) -> Any:
 
 
 def _kind(edge: Edge) -> dict[str, Any]:
-    """Return an objective without its numbers, which are its buffers."""
-    numbers = dict(OBJECTIVES.build(edge.loss).named_buffers())
-    return {key: value for key, value in edge.loss.items() if key not in numbers}
+    """Return an objective without its numbers, which are its buffers; those of an objective inside it included."""
+
+    def kind(part: Mapping[str, Any], numbers: Collection[str]) -> dict[str, Any]:
+        inner = [name.removeprefix("loss.") for name in numbers if name.startswith("loss.")]
+        kept = {key: value for key, value in part.items() if key not in numbers}
+        return kept | ({"loss": kind(part["loss"], inner)} if isinstance(part.get("loss"), Mapping) else {})
+
+    return kind(edge.loss, [name for name, _ in OBJECTIVES.build(edge.loss).named_buffers()])
 
 
 def _teacher(study: Study, edge: Edge, forms: Mapping[str, Any]) -> Any:
-    """Return what teachers have in common: their form where asked anew, what they see where cached."""
+    """Return what teachers have in common: what they see where only their logits are there, else their form."""
     if edge.view == "full":
         return "self"
-    return sorted(study.nodes[edge.teacher].sees) if is_cached(study, edge) else forms[edge.teacher]
+    only_logits = set(reads(OBJECTIVES.build(edge.loss), "teacher")) <= set(LOGITS)
+    return sorted(study.nodes[edge.teacher].sees) if is_cached(study, edge) and only_logits else forms[edge.teacher]
 
 
 def is_cached(study: Study, edge: Edge) -> bool:
-    """Say whether a teacher's outputs are computed once: by default where the student changes nothing that it sees."""
+    """Say whether what a student reads of its teacher is computed once.
+
+    By default where the student changes nothing that the teacher sees and reads none of its layers, which may be large.
+    """
+    if edge.cache is not None:
+        return edge.cache
     changed = changed_for(study.nodes[edge.teacher], study.nodes[edge.student])
-    return not changed if edge.cache is None else edge.cache
+    return not changed and not layers(reads(OBJECTIVES.build(edge.loss), "teacher"))
 
 
 def alone(study: Study, name: str, source: Source) -> str:
@@ -89,6 +103,8 @@ def alone(study: Study, name: str, source: Source) -> str:
     parts: dict[str, nn.Module] = {"": _blank(study, name, source)}
     parts |= {f"nodes.{teacher}": _blank(study, teacher, source) for teacher in asked}
     parts |= {f"edges.{key}": OBJECTIVES.build(edge.loss) for key, edge in edges.items()}
+    combine = study.nodes[name].combine
+    parts |= {} if combine is None else {"combine": TEACHER_WEIGHTS.build(combine, sorted(edges))}
     for place, part in parts.items():
         if isinstance(part, Imported) and not any(getattr(m, "replicable", False) for m in part.modules()):
             return f"{type(part.network).__name__} does not say replicable = True"

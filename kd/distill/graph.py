@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from kd.baselines import BASELINES
-from kd.config import Edge, Node, Study, family_contrasts, name_fault
+from kd.config import Edge, Node, Study, family_contrasts
 from kd.data import MECHANISMS, SOURCES
 from kd.data.mechanisms.at_test import whole_faults
 from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
@@ -16,7 +16,8 @@ from kd.distill.trainer import trainer_faults
 from kd.errors import GraphError
 from kd.models import ENCODERS, FUSIONS, STAND_INS
 from kd.models.imported import spec_faults
-from kd.objectives import OBJECTIVES
+from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.parsing import name_fault
 from kd.registry import suggest
 
 CLEAN = "clean"
@@ -72,6 +73,7 @@ def part_faults(study: Study) -> list[str]:
             found.append(f"{field}: expected at least 1, got {getattr(study, field)}")
     for name, node in study.nodes.items():
         found += _node_faults(node, f"nodes.{name}") + _init_faults(node, f"nodes.{name}.init", study.nodes)
+        found += _combine_faults(study, name)
     for name, edge in study.edges.items():
         found += _edge_faults(edge, f"edges.{name}", study.nodes)
     found += _test_mask_faults(study)
@@ -99,17 +101,6 @@ def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
         for where, named in (("model.encoders", encoders), ("augment", node.augment)):
             unknown = [modality for modality in named if modality not in modalities]
             found += [f"nodes.{name}.{where}.{m}: unknown modality {m!r}; {suggest(m, modalities)}" for m in unknown]
-    students = {edge.student for edge in study.edges.values() if edge.teacher != edge.student}
-    for student in sorted(students & set(study.nodes)):
-        taught = {
-            m
-            for e in edges_into(study, student).values()
-            if e.teacher in study.nodes
-            for m in study.nodes[e.teacher].sees
-        }
-        missing = [m for m in study.nodes[student].sees if m in modalities and m not in taught]
-        if missing:
-            found.append(f"nodes.{student}.sees: no teacher sees {', '.join(missing)}; add an edge from one that does")
     return found
 
 
@@ -134,8 +125,9 @@ def _node_faults(node: Node, where: str) -> list[str]:
 def _number_faults(node: Node, where: str) -> list[str]:
     """Return the fields of a node that hold a number out of range."""
     found = []
-    if not (node.supervised >= 0 and math.isfinite(node.supervised)):
-        found.append(f"{where}.supervised: expected a finite number of at least 0, got {node.supervised}")
+    for field in ("supervised", "taught"):
+        if not (getattr(node, field) >= 0 and math.isfinite(getattr(node, field))):
+            found.append(f"{where}.{field}: expected a finite number of at least 0, got {getattr(node, field)}")
     if not 0 <= node.drop < 1:
         found.append(f"{where}.drop: expected a probability in [0, 1), got {node.drop}")
     for field in ("drop_warmup", "recombine"):
@@ -201,6 +193,24 @@ def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]
     if edge.student in nodes and edge.teacher in nodes:
         found += _taught_faults(edge, where, nodes[edge.teacher], nodes[edge.student])
     return found
+
+
+def _combine_faults(study: Study, name: str) -> list[str]:
+    part, edges, where = study.nodes[name].combine, edges_into(study, name), f"nodes.{name}.combine"
+    if part is None:
+        return []
+    found = TEACHER_WEIGHTS.faults(part, where)
+    if not edges:
+        found.append(f"{where}: no edge leads to {name}; add its teachers or remove it")
+    if found or part.get("of", "losses") == "losses":
+        return found
+    losses = [edge.loss for edge in edges.values()]
+    if any(loss != losses[0] for loss in losses) or any(OBJECTIVES.faults(loss, "") for loss in losses):
+        return [f"{where}.of: {part['of']} are combined before one objective; give its edges the same loss"]
+    objective = OBJECTIVES.build(losses[0])
+    if (objective.student_reads, objective.teacher_reads) != (("logits",), ("logits",)):
+        return [f"{where}.of: {losses[0]['name']} compares more than logits; combine losses"]
+    return []
 
 
 def _taught_faults(edge: Edge, where: str, teacher: Node, student: Node) -> list[str]:

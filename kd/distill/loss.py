@@ -13,10 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kd.distill.teachers import Cached, Frozen
+from kd.distill.combine import edge_terms
+from kd.distill.teachers import LOGITS, Cached, Frozen
 from kd.errors import ConfigError
+from kd.models.hints import answer, layer_faults
+from kd.models.network import blank_rows, evaluating
+from kd.objectives.base import Objective
+from kd.seeding import initialise
 from kd.tasks import Task
-from kd.types import Batch, Output
+from kd.types import Batch, Output, layers
 
 
 class Edge(nn.Module):
@@ -53,7 +58,45 @@ class Edge(nn.Module):
             raise ConfigError(f"edge: expected a weight of at least 0, got {weight}")
         if teacher is not None and not isinstance(teacher, (Frozen, Cached)):
             teacher = Frozen(teacher, sees)
+        if isinstance(teacher, Frozen):
+            teacher.reads = tuple(dict.fromkeys((*teacher.reads, *reads(objective, "teacher"))))
         self.teacher, self.objective, self.weight, self.when = teacher, objective, weight, when
+        self.prepared = False
+
+    @property
+    def student_reads(self) -> list[str]:
+        """Outputs and layers of the student that its training has to keep: those of its own full view among them."""
+        own = reads(self.objective, "student")
+        return list(dict.fromkeys((*own, *(reads(self.objective, "teacher") if self.teacher is None else ()))))
+
+    def prepare(self, student: nn.Module, seed: int) -> None:
+        """Make what the objective takes from shapes, such as projections, from the networks' answers to blank rows.
+
+        Args:
+            student: the network that will learn.
+            seed: that the objective's parameters are drawn from.
+
+        Raises:
+            ConfigError: a layer that a network has not, or shapes that cannot be compared.
+        """
+        objective = self.objective
+        if self.prepared or not isinstance(objective, Objective) or not _asks_for_shapes(objective):
+            return
+        with torch.no_grad():
+            own, given = _blank_answer(student, self.student_reads, "student"), self._blank_answer(student)
+        network = student if self.teacher is None else self.teacher.model
+        objective.prepare(own, given, network)
+        initialise(objective, seed)
+        self.prepared = True
+
+    def _blank_answer(self, student: nn.Module) -> Output:
+        asked = list(reads(self.objective, "teacher"))
+        if isinstance(self.teacher, Cached):
+            lacking = [name for name in asked if name not in self.teacher.reads]
+            if lacking:
+                raise ConfigError(f"teacher: {lacking[0]!r} was not cached; give the network itself, or cache it")
+            return Output.of({name: value[:2] for name, value in self.teacher.outputs.items()})
+        return _blank_answer(student if self.teacher is None else self.teacher.model, asked, "teacher")
 
     def valid(self, batch: Batch) -> Tensor:
         """Return bool [B]: rows on which the teacher has what it needs."""
@@ -62,11 +105,47 @@ class Edge(nn.Module):
         present = batch.select(self.teacher.sees).present
         return present.all(dim=1) if self.when == "all" else present.any(dim=1)
 
-    def loss(self, student: Output, teacher: Output, batch: Batch, counted: Tensor) -> Tensor:
-        """Return the weighted objective per row [B], 0 where the row does not count."""
-        valid = self.valid(batch) & counted
-        each = self.objective(student, teacher, label=batch.label, index=batch.index, valid=valid)
-        return self.weight * each
+    def alpha(self, batch: Batch) -> float | Tensor:
+        """Return the weight, one for all rows or one per row [B]."""
+        return self.weight
+
+    def temperature(self, batch: Batch) -> float | Tensor:
+        """Return the objective's temperature, one for all rows or one per row [B]; 1 where it has none."""
+        found: float | Tensor = getattr(self.objective, "temperature", 1.0)
+        return found
+
+    def each(self, student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
+        """Return the objective per row [B], 0 where not valid."""
+        known = {"label": batch.label, "labelled": batch.labelled, "index": batch.index}
+        found: Tensor = self.objective(student, teacher, **known, valid=valid)
+        return found
+
+
+def reads(objective: nn.Module, role: Literal["student", "teacher"]) -> tuple[str, ...]:
+    """Return what an objective reads of a network; one that does not say reads logits."""
+    found: tuple[str, ...] = getattr(objective, f"{role}_reads", LOGITS)
+    return found
+
+
+def _asks_for_shapes(objective: Objective) -> bool:
+    plain = {"logits"}.issuperset((*objective.student_reads, *objective.teacher_reads))
+    return not plain or type(objective).prepare is not Objective.prepare
+
+
+def _blank_answer(network: nn.Module, asked: Sequence[str], role: str) -> Output:
+    if not hasattr(network, "modality"):
+        raise ConfigError(
+            f"{role}: {type(network).__name__} does not say what shapes it takes (`modality`), which this objective "
+            "needs; use kd.Classifier, kd.Imported or an objective on logits"
+        )
+    faults = layer_faults(network, layers(asked))
+    if faults:
+        raise ConfigError([f"{role}: {fault}" for fault in faults])
+    with evaluating(network):
+        inputs, present = blank_rows(network)
+        device = next((p.device for p in network.parameters()), present.device)
+        shown = {name: x.to(device) for name, x in inputs.items()}
+        return answer(network, shown, present.to(device), layers(asked)).detach()
 
 
 def distillation_loss(
@@ -78,6 +157,7 @@ def distillation_loss(
     *,
     counted: Tensor,
     supervised: float | Tensor = 1.0,
+    weights: Any | None = None,
     replicas: int | None = None,
 ) -> dict[str, Tensor]:
     """Return each term of the loss, summed over its rows and divided by the rows of the batch.
@@ -90,17 +170,17 @@ def distillation_loss(
         task: supervised loss.
         counted: bool [B], rows the student may learn from.
         supervised: weight of the labels' loss, one for all or one per row.
+        weights: how several teachers are weighed against each other, see `kd.distill.combine`; None sums their terms.
         replicas: R, how many students' batches lie one after the other in this one; None is a student alone.
 
     Returns:
-        `supervised`, `edge/<name>` and, where the network has a loss of its own, `auxiliary`: scalars or, of
-        replicas, [R]; their sum is the loss.
+        `supervised`, `edge/<name>` or, where several teachers are made one, `edge/teachers`, and `auxiliary` where the
+        network has a loss of its own: scalars or, of replicas, [R]; their sum is the loss.
     """
     # Losses are computed in float32 at least, whatever the precision of the network.
     logits = student.logits.to(torch.promote_types(student.logits.dtype, torch.float32))
     terms = {"supervised": supervised * task.loss(logits, batch.label, batch.labelled & counted)}
-    for name, edge in edges.items():
-        terms[f"edge/{name}"] = edge.loss(student, teachers[name], batch, counted)
+    terms |= edge_terms(student, teachers, edges, batch, counted, weights)
     if student.auxiliary is not None:
         terms["auxiliary"] = torch.where(counted, student.auxiliary, 0.0)
     if replicas is None:

@@ -18,10 +18,12 @@ from kd.distill.recombine import recombine
 from kd.distill.teachers import Cached
 from kd.distill.view import eligible, grown, judged, pattern, row_draws
 from kd.errors import ConfigError
+from kd.models.hints import answer
 from kd.models.network import as_output
+from kd.objectives.teacher_weights import TeacherWeights
 from kd.seeding import derive, generator, noise
 from kd.tasks import Task, make_task
-from kd.types import Batch, Output, drop
+from kd.types import Batch, Output, drop, layers
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """What Lightning can do with batches of ours; whole networks in another type need the batch changed as well."""
@@ -41,7 +43,8 @@ class Distiller(pl.LightningModule):
         model: maps (inputs by modality, present) to logits, `Output`, or anything with `.logits`.
         edges: teachers by name, or a plain sequence of them.
         sees: the model's modalities, where it does not say itself.
-        rows: learn from rows with `any` of its modalities, or from `complete` rows.
+        rows: learn from rows with `any` of its modalities, from `complete` rows, or from `labelled` ones, where
+            teachers would teach it on others as well.
         drop: probability in [0, 1) that an available modality is hidden in training.
         drop_warmup: share of the steps over which `drop` grows from 0.
         recombine: probability in [0, 1] that a row takes each modality from a row of its class, see
@@ -54,6 +57,8 @@ class Distiller(pl.LightningModule):
         seed: of noise and dropped modalities.
         learning_rates: modality (its encoder), or path of a branch -> its own learning rate; 0 freezes it.
         augment: modality -> random change of its training rows, see `kd.distill.augment`.
+        combine: how several teachers are weighed against each other, see `kd.distill.combine`; by default their terms
+            are summed.
 
     Raises:
         ConfigError: a number out of range, an unknown branch, or a network that does not say what it sees.
@@ -65,7 +70,7 @@ class Distiller(pl.LightningModule):
         *,
         edges: Mapping[str, Edge] | Sequence[Edge] = (),
         sees: Sequence[str] | None = None,
-        rows: Literal["any", "complete"] = "any",
+        rows: Literal["any", "complete", "labelled"] = "any",
         drop: float = 0.0,
         drop_warmup: float = 0.0,
         recombine: float = 0.0,
@@ -77,6 +82,7 @@ class Distiller(pl.LightningModule):
         seed: int = 0,
         learning_rates: Mapping[str, float] | None = None,
         augment: Mapping[str, Augmentation] | None = None,
+        combine: TeacherWeights | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= drop < 1:
@@ -100,6 +106,10 @@ class Distiller(pl.LightningModule):
         self._still: list[nn.Module] = []
         self.augment = dict(augment or {})
         _refuse_stale(named, self.augment, recombine)
+        for name, edge in named.items():
+            edge.prepare(model, derive(seed, "edge", name))
+        self.combine = combine
+        self.layers = layers([read for edge in named.values() for read in edge.student_reads])
         self.optimizer_part = dict(optimizer or {"name": "adam"})
         self.schedule_part = dict(schedule or {"name": "constant"})
         self._steps_in_all = 0.0
@@ -126,7 +136,7 @@ class Distiller(pl.LightningModule):
     def forward(self, batch: Batch) -> Output:
         """Answer a batch that may hold more modalities than the model sees."""
         seen = batch.select(self.sees)
-        return as_output(self.model(seen.inputs, seen.present))
+        return answer(self.model, seen.inputs, seen.present, self.layers)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         step = self.global_step
@@ -143,6 +153,7 @@ class Distiller(pl.LightningModule):
                 self.task,
                 counted=self._counted(batch),
                 supervised=self.supervised,
+                weights=self.combine,
             )
         loss = total(terms)
         if not torch.isfinite(loss):
@@ -171,7 +182,7 @@ class Distiller(pl.LightningModule):
 
     def _counted(self, batch: Batch) -> Tensor:
         order = list(batch.inputs)
-        return eligible(batch.present, self.rows, [order.index(name) for name in self.sees])
+        return eligible(batch.present, self.rows, [order.index(name) for name in self.sees], batch.labelled)
 
     def _augmented(self, batch: Batch, place: tuple[int, int, int]) -> Batch:
         inputs = dict(batch.inputs)
@@ -224,7 +235,8 @@ class Distiller(pl.LightningModule):
         self.log_dict({SCORE: score, "validation_loss": loss}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.model, list(self.edges.parameters()), self.rates)
+        rest = [*self.edges.parameters(), *(self.combine.parameters() if self.combine is not None else ())]
+        groups = parameter_groups(self.model, rest, self.rates)
         optimizer = OPTIMIZERS.build(self.optimizer_part, groups)
         self._steps_in_all = self.trainer.estimated_stepping_batches
         steps = int(self._steps_in_all)

@@ -23,7 +23,7 @@ from kd.distill.memory import keep_freed_memory
 from kd.distill.module import SCORE, Distiller
 from kd.distill.rates import stacked_optimizer
 from kd.distill.recombine import recombine
-from kd.distill.stack import StackedEdge
+from kd.distill.stack import StackedEdge, StackedWeights, kind_of
 from kd.distill.view import eligible, grown, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
@@ -53,11 +53,14 @@ class Replicas(pl.LightningModule):
         _refuse_unstackable(students)
         _refuse_unlike(students)
         self.automatic_optimization = False
-        self.model = Stacked([student.model for student in students])
+        compared = [read for edge in first.edges.values() for read in edge.student_reads]  # type: ignore[union-attr]
+        self.model = Stacked([student.model for student in students], reads=compared)
         self.fold = self.model.fold
         self.edges = nn.ModuleDict(
             {n: StackedEdge([student.edges[n] for student in students], self.fold) for n in first.edges}  # type: ignore[misc]
         )
+        own = [student.combine for student in students if student.combine is not None]
+        self.combine = StackedWeights(own, self.fold) if own else None
         self.sees, self.rows, self.select, self.task = first.sees, first.rows, first.select, first.task
         self.seed, self.clip = seed, clip
         self.seeds = [student.seed for student in students]
@@ -126,7 +129,7 @@ class Replicas(pl.LightningModule):
 
     def _terms(self, batch: Batch, step: int) -> dict[str, Tensor]:
         seen = self._dropped(batch.select(self.sees), step)
-        student = as_output(self.model(seen.inputs, seen.present))
+        student: Output = self.model(seen.inputs, seen.present)
         order = list(batch.inputs)
         return distillation_loss(
             student,
@@ -134,8 +137,9 @@ class Replicas(pl.LightningModule):
             dict(self.edges.items()),
             batch,
             self.task,
-            counted=eligible(batch.present, self.rows, [order.index(name) for name in self.sees]),
+            counted=eligible(batch.present, self.rows, [order.index(name) for name in self.sees], batch.labelled),
             supervised=self.fold.spread(self.supervised, len(batch)),
+            weights=self.combine,
             replicas=self.replicas,
         )
 
@@ -145,7 +149,8 @@ class Replicas(pl.LightningModule):
             return answer
         seen = batch.select(self.sees)
         with torch.no_grad():
-            return as_output(self.model(seen.inputs, seen.present)).detach()
+            own: Output = self.model(seen.inputs, seen.present)
+            return own.detach()
 
     def _recombined(self, batch: Batch, step: int) -> Batch:
         if self.recombine == 0:
@@ -210,6 +215,8 @@ class Replicas(pl.LightningModule):
         self.model.narrow(kept)
         for edge in self.edges.values():
             edge.narrow(kept)  # type: ignore[operator]
+        if self.combine is not None:
+            self.combine.narrow(kept)
         for state in optimizer.state.values():  # type: ignore[union-attr]
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.dim() and len(value) == before:
@@ -232,7 +239,7 @@ class Replicas(pl.LightningModule):
             self.failed.setdefault(int(self.fold.alive[position]), step)
 
     def configure_optimizers(self) -> Any:
-        rest = list(self.edges.parameters())
+        rest = [*self.edges.parameters(), *(self.combine.parameters() if self.combine is not None else ())]
         groups = parameter_groups(self.model.network, rest, self.rates)
         optimizer = stacked_optimizer(self.optimizer_parts, groups, self.fold)
         self._steps_in_all = self.trainer.estimated_stepping_batches
@@ -270,6 +277,7 @@ def unstackable(module: Distiller) -> list[str]:
     Its network and its edges' objectives are asked. A teacher may be any network, since it does not train.
     """
     wholes = {"": module.model} | {f"edges.{name}": edge.objective for name, edge in module.edges.items()}
+    wholes |= {} if module.combine is None else {"combine": module.combine}
     return [part for name, whole in wholes.items() for part in unreplicable(whole, name)]  # type: ignore[arg-type]
 
 
@@ -284,6 +292,7 @@ def _refuse_unlike(students: Sequence[Distiller]) -> None:
     for position, student in enumerate(students):
         unlike = [name for name in ALIKE if getattr(student, name) != getattr(first, name)]
         unlike += ["edges"] if list(student.edges) != list(first.edges) else []
+        unlike += ["combine"] if kind_of(student.combine) != kind_of(first.combine) else []
         unlike += ["augment"] if set(student.augment) != set(first.augment) else []
         if unlike:
             raise ConfigError(f"replica {position}: {unlike[0]} differs from replica 0's; stack like with like")

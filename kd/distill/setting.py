@@ -107,7 +107,7 @@ def training_rows(node: Node | Baseline, setting: Setting, teachers: Sized = ())
     """
     own = [setting.source.modalities.index(modality) for modality in node.sees]
     ids = setting.split.train
-    useful = eligible(setting.available[ids], node.rows, own)
+    useful = eligible(setting.available[ids], node.rows, own, setting.source.labelled[ids])
     if not teachers:
         useful &= setting.source.labelled[ids]
     if not bool(useful.any()):

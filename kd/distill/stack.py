@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from kd.data.source import Source
 from kd.data.stream import GlobalBatches, StepBatches
-from kd.distill.loss import Edge
-from kd.distill.teachers import Cached, Frozen
+from kd.distill.loss import Edge, reads
+from kd.distill.teachers import LOGITS, Cached, Frozen
 from kd.errors import ConfigError, MaskError
 from kd.models.leaves import Fold
 from kd.models.stacked import Stacked, narrow_state, under_vmap
+from kd.objectives.teacher_weights import TeacherWeights
 from kd.seeding import derive
 from kd.types import Batch, Output
 
@@ -140,14 +140,14 @@ class _ReplicaRows(Dataset[Batch]):
 
 
 class _OnMappings(nn.Module):
-    """An objective of what vmap can pass: outputs as mappings, everything in order."""
+    """An objective of what vmap can pass: what it reads as mappings, everything in order."""
 
     def __init__(self, objective: nn.Module) -> None:
         super().__init__()
         self.objective = objective
 
-    def forward(self, student: Any, teacher: Any, label: Tensor, index: Tensor, valid: Tensor) -> Tensor:
-        loss: Tensor = self.objective(Output(**student), Output(**teacher), label=label, index=index, valid=valid)
+    def forward(self, student: Any, teacher: Any, known: Any) -> Tensor:
+        loss: Tensor = self.objective(Output.of(student), Output.of(teacher), **known)
         return loss
 
 
@@ -172,15 +172,26 @@ class StackedEdge(nn.Module):
             )
         self._first, self.fold = [first], fold
         self.weight = torch.tensor([edge.weight for edge in edges], dtype=torch.float32)
+        self.temperatures = torch.tensor([float(getattr(edge.objective, "temperature", 1.0)) for edge in edges])
         self.objective: nn.Module
         self.objective, self._call = _stacked_objective([edge.objective for edge in edges], fold)
         self.teacher = _stacked_teacher([edge.teacher for edge in edges], fold)
 
-    def loss(self, student: Output, teacher: Output, batch: Batch, counted: Tensor) -> Tensor:
-        """Return the weighted objective per row [R * B], 0 where the row does not count."""
-        valid = self._first[0].valid(batch) & counted
-        each = self._call(student, teacher, batch, valid)
-        return self.fold.spread(self.weight, len(batch)) * each
+    def valid(self, batch: Batch) -> Tensor:
+        """Return bool [R * B]: rows on which the teacher has what it needs."""
+        return self._first[0].valid(batch)
+
+    def alpha(self, batch: Batch) -> Tensor:
+        """Return the weight of each row's replica [R * B]."""
+        return self.fold.spread(self.weight, len(batch))
+
+    def temperature(self, batch: Batch) -> Tensor:
+        """Return the temperature of each row's replica [R * B]; 1 where the objective has none."""
+        return self.fold.spread(self.temperatures, len(batch))
+
+    def each(self, student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
+        """Return the objective per row [R * B], 0 where not valid."""
+        return self._call(student, teacher, batch, valid)
 
     def narrow(self, kept: Tensor) -> None:
         """Keep some of the replicas that are left."""
@@ -191,9 +202,18 @@ class StackedEdge(nn.Module):
 
 def _kind(edge: Edge) -> tuple[Any, ...]:
     """Return what the edges of one stack share: whatever is asked of the first of them alone."""
-    settings = {name: value for name, value in vars(edge.objective).items() if not name.startswith("_")}
-    sees = None if edge.teacher is None else edge.teacher.sees
-    return type(edge.objective), {k: v for k, v in settings.items() if k != "training"}, edge.when, sees
+    teacher = None if edge.teacher is None else (edge.teacher.sees, edge.teacher.reads)
+    return kind_of(edge.objective), edge.when, teacher
+
+
+def kind_of(whole: nn.Module | None) -> list[tuple[str, type, dict[str, Any]]]:
+    """Return the classes and settings of a module and all inside it, its tensors left out: what a stack shares."""
+    return [] if whole is None else [(path, type(part), _settings(part)) for path, part in whole.named_modules()]
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    own = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
+    return {name: value for name, value in own.items() if not isinstance(value, Tensor)}
 
 
 def _stacked_objective(
@@ -206,7 +226,8 @@ def _stacked_objective(
     forward = under_vmap(held, [_OnMappings(objective) for objective in objectives], fold)
 
     def call(student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
-        each: Tensor = forward(_given(student), _given(teacher), batch.label, batch.index, valid)
+        own, given = _read(student, objectives[0], "student"), _read(teacher, objectives[0], "teacher")
+        each: Tensor = forward(own, given, _known(batch, valid))
         return each
 
     return held, call
@@ -222,32 +243,64 @@ def _rowwise(
 
     def call(student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
         for name, values in own.items():
-            setattr(held, name, fold.spread(values, len(batch)).to(student.logits.dtype))
-        each: Tensor = held(student, teacher, label=batch.label, index=batch.index, valid=valid)
+            place, _, number = name.rpartition(".")
+            setattr(held.get_submodule(place), number, fold.spread(values, len(batch)).to(student.logits.dtype))
+        each: Tensor = held(student, teacher, **_known(batch, valid))
         return each
 
     return nn.Module(), call
 
 
-def _given(output: Output) -> dict[str, Any]:
-    return {item.name: value for item in fields(output) if (value := getattr(output, item.name)) is not None}
+def _read(output: Output, objective: nn.Module, role: Literal["student", "teacher"]) -> dict[str, Tensor]:
+    # Logits are there whether an objective reads them or not: no network answers without.
+    return {name: output.read(name) for name in dict.fromkeys((*reads(objective, role), *LOGITS))}
+
+
+def _known(batch: Batch, valid: Tensor) -> dict[str, Tensor]:
+    return {"label": batch.label, "labelled": batch.labelled, "index": batch.index, "valid": valid}
+
+
+class StackedWeights(nn.Module):
+    """How R students weigh their teachers, each in its own numbers.
+
+    Args:
+        weights: one per replica, of one kind.
+        fold: of the students' stack.
+    """
+
+    def __init__(self, weights: Sequence[TeacherWeights], fold: Fold) -> None:
+        super().__init__()
+        self.of = weights[0].of
+        self.held = copy.deepcopy(weights[0])
+        whole = not list(self.held.parameters()) and not list(self.held.buffers())
+        self._call = self.held if whole else under_vmap(self.held, list(weights), fold)
+
+    def forward(self, teachers: Tensor, label: Tensor, labelled: Tensor, valid: Tensor) -> Tensor:
+        """Return the weights [R * B, K] from logits [R * B, K, C]."""
+        found: Tensor = self._call(teachers, label, labelled, valid)
+        return found
+
+    def narrow(self, kept: Tensor) -> None:
+        """Keep some of the replicas that are left."""
+        narrow_state(self.held, kept)
 
 
 class _Tables(nn.Module):
-    """Cached teachers of R replicas: [K, N, C] logits of K different teachers, and which is whose."""
+    """Cached teachers of R replicas: [K, N, ...] of K different teachers, and which is whose."""
 
     def __init__(self, teachers: Sequence[Cached], fold: Fold) -> None:
         super().__init__()
-        distinct: dict[int, Tensor] = {id(teacher.logits): teacher.logits for teacher in teachers}
+        distinct = {id(teacher.logits): teacher for teacher in teachers}
         places = {key: place for place, key in enumerate(distinct)}
-        self._logits = [torch.stack(list(distinct.values()))]
+        names = teachers[0].reads
+        self._held = [{n: torch.stack([teacher.outputs[n] for teacher in distinct.values()]) for n in names}]
         self.whose = torch.tensor([places[id(teacher.logits)] for teacher in teachers])
         self.fold = fold
 
     def forward(self, batch: Batch) -> Output:
-        table = self._logits[0]
-        first = self.fold.spread(self.whose, len(batch)) * table.shape[1]
-        return Output(logits=table.flatten(0, 1).index_select(0, first + batch.index))
+        rows = self._held[0]["logits"].shape[1]
+        place = self.fold.spread(self.whose, len(batch)) * rows + batch.index
+        return Output.of({name: table.flatten(0, 1).index_select(0, place) for name, table in self._held[0].items()})
 
 
 class _Live(nn.Module):
@@ -255,7 +308,7 @@ class _Live(nn.Module):
 
     def __init__(self, teachers: Sequence[Frozen], fold: Fold) -> None:
         super().__init__()
-        self._held = [Stacked([teacher.model for teacher in teachers], fold).eval()]
+        self._held = [Stacked([teacher.model for teacher in teachers], fold, teachers[0].reads).eval()]
         self.sees = teachers[0].sees
 
     def narrow(self, kept: Tensor) -> None:
@@ -265,7 +318,8 @@ class _Live(nn.Module):
     @torch.no_grad()
     def forward(self, batch: Batch) -> Output:
         seen = batch.select(self.sees)
-        return self._held[0](seen.inputs, seen.present).detach()
+        given: Output = self._held[0](seen.inputs, seen.present)
+        return given.detach()
 
 
 def _stacked_teacher(teachers: Sequence[Any], fold: Fold) -> nn.Module | None:

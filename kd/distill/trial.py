@@ -1,4 +1,4 @@
-"""What only building a node tells: ranges inside its parts, a branch it has not, a network that gives other logits."""
+"""What only building tells: ranges inside parts, a branch or layer that is not there, a network with other logits."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from kd.config import Study
 from kd.data.source import Source
 from kd.distill.augment import build_augmentations
 from kd.distill.branches import branches, parameter_groups
+from kd.distill.graph import edges_into
+from kd.distill.loss import Edge
 from kd.errors import ConfigError
 from kd.models.network import Network
 from kd.models.start import start_from
 from kd.networks import blank_network
+from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
 
 
 def try_node(study: Study, name: str, source: Source) -> None:
@@ -43,11 +46,41 @@ def try_node(study: Study, name: str, source: Source) -> None:
             attempt("", lambda: start_from(model, origins))
 
     attempt("model.", network)
+    if node.combine is not None:
+        taught = sorted(edges_into(study, name))
+        attempt("combine.", lambda: TEACHER_WEIGHTS.build(node.combine, taught))  # type: ignore[arg-type]
+        if source.task not in TEACHER_WEIGHTS[node.combine["name"]].load().tasks:  # type: ignore[attr-defined]
+            found.append(f"combine.name: {node.combine['name']} is not for {source.task}; weigh by mean, fixed or best")
     if node.recombine and source.task != "multiclass":
         found.append(f"recombine: rows of one class give each other modalities; {source.task} has none, set it to 0")
     attempt("", lambda: build_augmentations(node.augment, {m: source.modality[m] for m in sees}))
     if found:
         raise ConfigError(found)
+
+
+def try_edge(study: Study, name: str, source: Source) -> None:
+    """Build an edge between networks that have seen no row, and throw all of it away.
+
+    Args:
+        study: without the faults that can be told without building.
+        name: edge.
+        source: prepared.
+
+    Raises:
+        ConfigError: every fault, its place below `edges.NAME.loss`.
+    """
+    edge = study.edges[name]
+    objective = OBJECTIVES.build(edge.loss)
+    if source.task not in getattr(objective, "tasks", (source.task,)):
+        suited = [known for known, entry in OBJECTIVES.items() if source.task in entry.load().tasks]  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"name: {edge.loss['name']} is not for {source.task}; objectives that are: {', '.join(suited)}"
+        )
+    if hasattr(objective, "remember"):
+        objective.remember(len(source))
+    own = edge.view == "full"
+    teacher = None if own else _blank(study, edge.teacher, source)
+    Edge(teacher, objective, view="full" if own else "own").prepare(_blank(study, edge.student, source), seed=0)
 
 
 def _blank(study: Study, name: str, source: Source) -> Network:

@@ -97,12 +97,16 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def eligible(present: Tensor, rows: str, own: Sequence[int]) -> Tensor:
+def eligible(present: Tensor, rows: str, own: Sequence[int], labelled: Tensor) -> Tensor:
     """Return bool [B]: rows a node may learn from.
 
     Args:
         present: bool [B, M], columns of the source.
-        rows: `any` of the node's own modalities, or `complete` over the source's.
+        rows: `any` of the node's own modalities, or `complete` over the source's, or `labelled`: any that show a label.
         own: the node's columns.
+        labelled: bool [B].
     """
-    return present.all(dim=1) if rows == "complete" else present[:, list(own)].any(dim=1)
+    if rows == "complete":
+        return present.all(dim=1)
+    found = present[:, list(own)].any(dim=1)
+    return found & labelled if rows == "labelled" else found

@@ -13,7 +13,7 @@ from kd.errors import ConfigError
 from kd.importing import argument_faults, import_class, import_digest, in_words
 from kd.models.adapted import Adapter, Take, take_faults
 from kd.models.checkpoint import load_weights
-from kd.models.network import Network, as_output
+from kd.models.network import Network, as_output, blank_rows, evaluating
 from kd.record import file_digest
 from kd.registry import suggest
 from kd.types import Modality, Output
@@ -79,17 +79,13 @@ class Imported(Network):
     @torch.no_grad()
     def _check_answer(self) -> None:
         """Refuse a network that cannot answer two blank rows, or answers with another number of logits."""
-        blank = {n: torch.full((2, *m.shape), m.pad, dtype=m.dtype) for n, m in self.modality.items()}
-        modes = {module: module.training for module in self.modules()}
         try:
-            logits = self.eval()(blank, torch.ones(2, len(blank), dtype=torch.bool)).logits
+            with evaluating(self):
+                logits = self(*blank_rows(self)).logits
         except ConfigError:
             raise
         except Exception as error:  # it is not our code: whatever it raises, the user needs its words
             raise ConfigError(f"import: {self.spec['import']} cannot answer blank rows ({in_words(error)})") from None
-        finally:
-            for module, training in modes.items():
-                module.training = training
         if tuple(logits.shape) != (2, self.classes):
             raise ConfigError(
                 f"import: {self.spec['import']} answers 2 rows with {list(logits.shape)}, expected "

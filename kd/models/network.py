@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kd.errors import ConfigError
@@ -90,6 +92,32 @@ class Network(nn.Module):
         from kd.models.package import load_package, package_folder
 
         return load_package(package_folder(name), imports=imports)
+
+
+def blank_rows(network: nn.Module, rows: int = 2) -> tuple[dict[str, Tensor], Tensor]:
+    """Return (inputs, present) of a network's shapes that say nothing, all present: zeros, of texts padding.
+
+    Enough to trace it, or to see what its layers give.
+
+    Raises:
+        AttributeError: the network does not say what it takes.
+    """
+    modality: Mapping[str, Modality] = network.modality  # type: ignore[assignment]
+    inputs = {name: torch.full((rows, *m.shape), m.pad, dtype=m.dtype) for name, m in modality.items()}
+    return inputs, torch.ones(rows, len(inputs), dtype=torch.bool)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Put networks into eval mode, and every module back into its own afterwards."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def as_output(returned: Any) -> Output:

@@ -8,8 +8,7 @@ that is not in the table runs under `torch.func.vmap`. `check` compares the whol
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,11 +20,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from kd.errors import ConfigError
 from kd.importing import in_words
 from kd.models.adapted import Adapted
+from kd.models.hints import answer
 from kd.models.imported import Imported
 from kd.models.leaves import LEAVES, NARROW, Fold, join_hidden
-from kd.models.network import Network, as_output
+from kd.models.network import Network, as_output, evaluating
 from kd.seeding import noise
-from kd.types import Output
+from kd.types import Output, layers
 
 TOLERANCE = 1e-4
 """Largest difference between a stack and its networks, relative to the logits' size: float32 sums in another order."""
@@ -37,12 +37,15 @@ class Stacked(nn.Module):
     Args:
         networks: of one form, in one mode; they are copied.
         fold: of the stack that this one answers beside; by default its own.
+        reads: outputs and layers that objectives compare.
 
     Raises:
         ConfigError: a network has another form than the first, or there is none.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], fold: Fold | None = None) -> None:
+    def __init__(
+        self, networks: Sequence[nn.Module], fold: Fold | None = None, reads: Sequence[str] = ("logits",)
+    ) -> None:
         super().__init__()
         if not networks:
             raise ConfigError("stack: expected at least one network")
@@ -51,8 +54,9 @@ class Stacked(nn.Module):
         self.network = copy.deepcopy(networks[0])
         self.shared: set[str] = set()
         self.turned: set[str] = set()
+        self.layers = layers(reads)
         if isinstance(self.network, Network):
-            self.network.shows_parts = False
+            self.network.shows_parts = "parts" in reads
             # No row is left out, or replicas would lose their places; what is absent nowhere need not be replaced.
             self.network.skip_absent = True
             for module in self.network.modules():
@@ -77,7 +81,9 @@ class Stacked(nn.Module):
         self.shared |= {f"{path}{name}" for name, _ in module.named_buffers(recurse=False)}
         for name, child in module.named_children():
             self._stack(f"{path}{name}.", child, [getattr(original, name) for original in originals])
-        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        # What is done in one step shows nothing in between.
+        shown = any(layer.startswith(path) for layer in self.layers)
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not shown:
             join_hidden(module, self.fold)
 
     @property
@@ -96,7 +102,7 @@ class Stacked(nn.Module):
             tensors with R * B rows.
         """
         self.fold.rows = len(present)
-        return as_output(self.network(inputs, present))
+        return answer(self.network, inputs, present, self.layers)
 
     @torch.no_grad()
     def narrow(self, kept: Tensor) -> None:
@@ -143,7 +149,7 @@ class Stacked(nn.Module):
         kept = torch.arange(self.replicas) if places is None else torch.tensor(places)
         each = {name: self.fold.unfold(value)[kept] for name, value in inputs.items()}
         seen = self.fold.unfold(present)[kept]
-        with _evaluating([self, *networks]), noise(0, "check"):
+        with evaluating(self, *networks), noise(0, "check"):
             expected = []
             for row, (place, network) in enumerate(zip(kept.tolist(), networks, strict=True)):
                 _refuse_tied(network)
@@ -180,19 +186,6 @@ class Stacked(nn.Module):
         held = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         own = {name: value if name in self.shared else value[place] for name, value in held.items()}
         return {name: value.T if name in self.turned else value for name, value in own.items()}
-
-
-@contextmanager
-def _evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """Put networks into eval mode, and every module back into its own afterwards."""
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _gap(found: Tensor, expected: Tensor) -> float:

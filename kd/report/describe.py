@@ -10,13 +10,14 @@ from typing import Any
 
 from pandas.api.types import is_numeric_dtype
 
-from kd.config import Split, schema_faults
+from kd.config import Split
 from kd.data import load_source
 from kd.data.columns import Column, Frame, Texts
 from kd.data.source import Source
 from kd.data.splits import split as split_rows
 from kd.data.world import World
 from kd.errors import ConfigError, DataError
+from kd.parsing import schema_faults
 from kd.report.gaps import bar, drawn, patterns
 from kd.tree import dotted, merge, read
 

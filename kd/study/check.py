@@ -18,10 +18,9 @@ from kd.data.splits import Split
 from kd.distill import OPTIMIZERS
 from kd.distill.graph import data_faults, part_faults
 from kd.distill.setting import Setting
-from kd.distill.trial import try_node
+from kd.distill.trial import try_edge, try_node
 from kd.errors import ConfigError, DataError, KDError
 from kd.evaluate.predictions import all_subsets
-from kd.objectives import OBJECTIVES
 from kd.study.contrasts import faults_of_groups, faults_of_test
 from kd.study.ensembles import name_faults, task_faults
 from kd.study.leaks import data_faults as leaks
@@ -115,8 +114,8 @@ def _try_parts(study: Study, source: Source, attempt: Callable[[str, Callable[[]
         attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
     for name, baseline in study.baselines.items():
         attempt(f"baselines.{name}.model", partial(BASELINES.build, baseline.model))
-    for name, edge in study.edges.items():
-        attempt(f"edges.{name}.loss", partial(OBJECTIVES.build, edge.loss))
+    for name in study.edges:
+        attempt(f"edges.{name}.loss", partial(try_edge, study, name, source))
     for stage, part in (study.compress.passes if study.compress else {}).items():
         attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
 

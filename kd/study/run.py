@@ -133,8 +133,9 @@ def describe_graph(study: Study) -> dict[str, Any]:
         nodes[name] = {"sees": baseline.sees, "rows": baseline.rows, "drop": 0.0, "kind": "baseline"}
     for name, ensemble in study.ensembles.items():
         nodes[name] = {"sees": ensemble.members, "rows": "", "drop": 0.0, "kind": "ensemble"}
+    weights = {name: e.weight * study.nodes[e.student].taught for name, e in study.edges.items()}
     edges = {
-        name: {"teacher": e.teacher, "student": e.student, "loss": e.loss, "weight": e.weight, "view": e.view}
+        name: {"teacher": e.teacher, "student": e.student, "loss": e.loss, "weight": weights[name], "view": e.view}
         for name, e in study.edges.items()
     }
     return {"nodes": nodes, "edges": edges}

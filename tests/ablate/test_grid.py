@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kd.ablate.grid import load_grid
-from kd.config import load
 from kd.errors import ConfigError
+from kd.parsing import load
 
 FILE = """
 data: {name: synthetic, modalities: 2, rows: 300}

@@ -11,8 +11,8 @@ import pytest
 from kd.ablate.grid import Grid, load_grid, make_grid
 from kd.ablate.tuning import best, fields_of, tune, tuning_faults, variant_scores
 from kd.cli import main
-from kd.config import load
 from kd.errors import ConfigError, RecordError
+from kd.parsing import load
 from kd.record import RunRecord, load_record, run_folder
 
 BASE = """

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from kd import models
-from kd.compress.package import Context, Package, blank_rows, network_cost
+from kd.compress.package import Context, Package, network_cost
 from kd.compress.prune import Structured, Tune, prune, zeroed
 from kd.errors import ConfigError, KDError
 from kd.models import STAND_INS
 from kd.models.classifier import Classifier
+from kd.models.network import blank_rows
 from kd.types import Batch
 
 FUSIONS = [name for name in models.FUSIONS if name not in ("transformer", "prompts")]

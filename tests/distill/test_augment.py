@@ -6,7 +6,6 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from kd.config import parse
 from kd.distill.augment import Crop, DropWords, build_augmentations
 from kd.distill.graph import part_faults
 from kd.distill.loss import Edge
@@ -14,7 +13,8 @@ from kd.distill.module import Distiller
 from kd.distill.teachers import Cached, Frozen
 from kd.errors import ConfigError
 from kd.models.classifier import Classifier
-from kd.objectives.response import KL
+from kd.objectives.kl import KL
+from kd.parsing import parse
 from kd.types import Batch, Modality
 
 PICTURES = Modality((3, 12, 12), "image")

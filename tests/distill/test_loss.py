@@ -9,7 +9,7 @@ from torch import nn
 
 from kd.distill.loss import Edge, distillation_loss, total
 from kd.distill.teachers import Cached
-from kd.objectives.response import KL
+from kd.objectives.kl import KL
 from kd.tasks import Multiclass
 from kd.types import Batch, Output
 
@@ -61,10 +61,11 @@ def test_several_teachers_equal_their_weighted_mean_up_to_a_constant() -> None:
     student.requires_grad_()
     valid = torch.ones(8, dtype=torch.bool)
     kl = KL(temperature=3.0)
-    each = [kl(Output(student), Output(t), label=None, index=None, valid=valid).sum() for t in (one, two)]
+    known = {"label": torch.zeros(8).long(), "labelled": valid, "index": torch.arange(8)}
+    each = [kl(Output(student), Output(t), **known, valid=valid).sum() for t in (one, two)]
     (apart,) = torch.autograd.grad(each[0] + 0.5 * each[1], student)
     mean = ((one / 3).softmax(-1) + 0.5 * (two / 3).softmax(-1)) / 1.5
-    joint = 1.5 * kl(Output(student), Output(3 * mean.log()), label=None, index=None, valid=valid).sum()
+    joint = 1.5 * kl(Output(student), Output(3 * mean.log()), **known, valid=valid).sum()
     (together,) = torch.autograd.grad(joint, student)
     assert torch.allclose(apart, together, atol=1e-12)
 
@@ -83,7 +84,8 @@ def test_a_row_without_a_teacher_counts_as_zero() -> None:
         Multiclass(4),
         counted=everyone,
     )
-    each = KL(temperature=1.0)(Output(student), Output(teachers[1]), label=None, index=None, valid=everyone)
+    known = {"label": torch.zeros(8).long(), "labelled": everyone, "index": torch.arange(8)}
+    each = KL(temperature=1.0)(Output(student), Output(teachers[1]), **known, valid=everyone)
     assert torch.allclose(terms["edge/b"], each[4:].sum() / 8)
 
 

@@ -16,6 +16,7 @@ from kd.data.source import tensor_digest
 from kd.distill.fit import Setting, build, train_graph
 from kd.distill.outputs import outputs_path, teacher_outputs
 from kd.distill.teachers import Frozen, cache
+from kd.record import digest
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_outputs_are_those_of_the_teacher_and_are_found_again(taught: tuple[Froz
     path = outputs_path(teacher, setting)
     # What is in the file is what the next student gets: nothing is computed again.
     other = expected + 1
-    save_file({"logits": other}, path, metadata={"sha256": tensor_digest(other)})
+    save_file({"logits": other}, path, metadata={"sha256": digest([["logits", tensor_digest(other)]])})
     assert torch.equal(teacher_outputs(teacher, setting).logits, other)
 
 
@@ -55,6 +56,21 @@ def test_one_changed_weight_another_mask_and_another_row_are_other_files(taught:
     paths.add(outputs_path(teacher, setting))
     assert len(paths) == 4
     assert not torch.equal(teacher_outputs(teacher, setting).logits, before)
+
+
+def test_what_students_read_of_a_teacher_is_kept_beside_its_logits(taught: tuple[Frozen, Setting]) -> None:
+    teacher, setting = taught
+    path = outputs_path(teacher, setting)
+    layer = "encoders.m0.layers.0"
+    teacher.reads = ("feature", layer)
+    assert outputs_path(teacher, setting) != path
+    found = teacher_outputs(teacher, setting)
+    assert set(found.outputs) == {"logits", "feature", layer}
+    rows = setting.rows(torch.tensor([3, 1]), setting.available)
+    live = teacher(rows)
+    for name in found.outputs:
+        torch.testing.assert_close(found(rows).read(name), live.read(name))
+    assert set(load_file(outputs_path(teacher, setting))) == {"logits", "feature", layer}
 
 
 def test_availability_of_modalities_that_the_teacher_does_not_see_shares_the_file(

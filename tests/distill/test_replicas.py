@@ -27,7 +27,7 @@ from kd.distill.stack import ReplicaBatches, StackedEdge
 from kd.distill.teachers import Cached, Frozen, cache
 from kd.errors import ConfigError
 from kd.models.leaves import Fold
-from kd.objectives.response import KL
+from kd.objectives.kl import KL
 from kd.seeding import derive, initialise
 from kd.tasks import make_task
 from kd.types import Output
@@ -154,7 +154,7 @@ class Similarity(torch.nn.Module):
         self.project = torch.nn.Linear(3, 3)
         initialise(self, seed)
 
-    def forward(self, student: Output, teacher: Output, *, label: Any, index: Any, valid: torch.Tensor) -> torch.Tensor:
+    def forward(self, student: Output, teacher: Output, *, valid: torch.Tensor, **known: Any) -> torch.Tensor:
         own, other = (x @ x.T for x in (self.project(student.logits), teacher.logits))
         return torch.where(valid, (own - other).square().mean(dim=1), 0.0)
 

@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 
-from kd.config import load, parse
 from kd.distill.fit import build, node_address, skipping_absent, train_graph
 from kd.distill.graph import part_faults
 from kd.distill.trained import package_folder
 from kd.distill.trainer import ELSEWHERE, deciding
 from kd.errors import ConfigError
+from kd.parsing import load, parse
 from kd.registry import keywords
 
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9}

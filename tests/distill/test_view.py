@@ -39,10 +39,12 @@ def test_draws_are_splitmix64s() -> None:
     assert drawn.tolist() == [[value >> 40 for value in known]]
 
 
-def test_eligible_rows_are_complete_over_the_source_or_any_of_the_nodes_own() -> None:
+def test_eligible_rows_are_complete_over_the_source_or_any_of_the_nodes_own_or_those_with_a_label() -> None:
     present = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 0, 1]]).bool()
-    assert eligible(present, "complete", [0]).tolist() == [True, False, False]
-    assert eligible(present, "any", [0, 1]).tolist() == [True, True, False]
+    labelled = torch.tensor([1, 0, 1]).bool()
+    assert eligible(present, "complete", [0], labelled).tolist() == [True, False, False]
+    assert eligible(present, "any", [0, 1], labelled).tolist() == [True, True, False]
+    assert eligible(present, "labelled", [0, 1], labelled).tolist() == [True, False, False]
 
 
 def test_all_subsets_are_named_once() -> None:

@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import kd
-from kd.config import Study, parse
+from kd.config import Study
 from kd.data.masks import draw
 from kd.data.splits import split
 from kd.distill.fit import Setting
+from kd.parsing import parse
 from kd.tree import merge
 
 OWN = '''

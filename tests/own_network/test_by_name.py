@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import kd
-from kd.config import parse
 from kd.distill.fit import Setting, build, train_graph
 from kd.distill.graph import part_faults
 from kd.distill.teachers import Frozen, state_digest
@@ -22,6 +21,7 @@ from kd.distill.trial import try_node
 from kd.errors import ConfigError
 from kd.importing import import_class
 from kd.models.package import load_package
+from kd.parsing import parse
 
 from .conftest import PICTURES, WORDS, study_of
 

@@ -7,8 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from kd.ablate import ablate, load_grid
-from kd.config import parse
 from kd.errors import RecordError
+from kd.parsing import parse
 from kd.progress import Screen
 from kd.record import load_record
 from kd.report import tables

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from kd.baselines.logistic import Logistic
 from kd.compress.package import Package
-from kd.config import parse
 from kd.data import load_source
 from kd.data.bayes import bayes_rule, rule_without_mask
 from kd.data.masks import draw
@@ -25,6 +24,7 @@ from kd.distill.trained import package_folder
 from kd.evaluate.bound import against_bayes
 from kd.evaluate.fusion import Product
 from kd.evaluate.predictions import Logits, all_subsets, under
+from kd.parsing import parse
 from kd.record import load_record
 from kd.study import run
 from kd.study.answers import FLOAT, Answers, answers_of

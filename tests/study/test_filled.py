@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kd.config import parse
+from kd.parsing import parse
 from kd.study.evidence import _marked
 
 

@@ -18,7 +18,7 @@ import torch
 import kd
 from kd.ablate import ablate
 from kd.ablate.grid import make_grid
-from kd.config import Study, parse
+from kd.config import Study
 from kd.data import MECHANISMS, load_source
 from kd.data.columns import Frame
 from kd.data.locked import lock
@@ -29,6 +29,7 @@ from kd.data.splits import Split, split
 from kd.distill.setting import ROWS_AT_ONCE
 from kd.errors import ConfigError, LeakError
 from kd.networks import build_network
+from kd.parsing import parse
 from kd.record import runs_root
 from kd.study import run
 from kd.study.leaks import finals

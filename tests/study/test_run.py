@@ -19,13 +19,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from kd.config import parse
 from kd.data.source import Source
 from kd.distill.fit import build, train_graph
 from kd.distill.teachers import Frozen, cache, state_digest
 from kd.distill.trained import package_folder, rows_seen
 from kd.errors import ConfigError, LeakError, RecordError
 from kd.models.package import load_package
+from kd.parsing import parse
 from kd.record import RunRecord, load_record, run_folder
 from kd.study import run
 from kd.study.leaks import audit, refuse_leaking_columns
@@ -213,13 +213,13 @@ def test_killed_and_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(small_st
 
     whole = finish("whole")
     draw = random.Random(0)
-    for attempt in range(3):
+    for attempt in range(2):
         store = tmp_path / f"killed{attempt}"
         process = subprocess.Popen(
             command, env={**environment, "KD_RUNS": str(store)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         # Of four trainings in all, some are finished and one has a checkpoint: then, a moment later, it is killed.
-        wanted = draw.randrange(4)
+        wanted = (0, 2)[attempt]
         while len(list(store.glob("train/*/record.json"))) < wanted or not any(store.glob("train/*.partial/last.ckpt")):
             assert process.poll() is None
             time.sleep(0.005)

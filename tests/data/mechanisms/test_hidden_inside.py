@@ -142,7 +142,7 @@ def test_labels_that_remain_are_spread_over_the_classes_and_nested() -> None:
 
 
 def study(**changes):
-    from kd.config import parse
+    from kd.parsing import parse
 
     tree = {
         "data": {"name": "synthetic", "rows": 400},

@@ -1,0 +1,94 @@
+"""Who learns from which rows, and how much what is taught counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+import kd
+from kd.ablate.grid import make_grid
+from kd.ablate.plan import make_plan
+from kd.config import Study
+from kd.distill.address import node_address, parents_of
+from kd.distill.fit import Setting, build, train_graph, training_rows
+from kd.distill.graph import part_faults
+from kd.distill.trained import package_folder
+from kd.parsing import parse
+
+LABELS = {"name": "unlabelled", "labels": 60}
+
+
+def test_labelled_rows_are_those_that_show_a_label(
+    small_study: Callable[..., Study], setting_of: Callable[..., Setting]
+) -> None:
+    study = small_study(mask=LABELS)
+    setting = setting_of(study)
+    setting = Setting.of(setting.source, setting.split, setting.mask, 0)
+    node = study.nodes["student"]
+    every, shown = (training_rows(replace(node, rows=rows), setting, study.edges) for rows in ("any", "labelled"))
+    assert len(shown) == 60
+    assert len(every) == len(setting.split.train)
+    assert setting.source.labelled[shown].all()
+
+
+def test_a_student_of_labelled_rows_is_not_taught_on_others() -> None:
+    data = kd.DataModule(kd.load_source("synthetic", rows=200), mask=kd.masks.unlabelled(labels=40))
+    teacher = kd.classifier(data)
+    batch = next(iter(data.train_dataloader()))
+    for rows in ("any", "labelled"):
+        student = kd.Distiller(kd.classifier(data, seed=1), edges=[kd.Edge(teacher, kd.KL())], rows=rows)
+        counted = student._counted(batch)
+        assert torch.equal(counted, batch.labelled if rows == "labelled" else torch.ones_like(batch.labelled))
+    assert len(data.rows_for(data.modalities, "labelled")) == 40
+
+
+def test_taught_multiplies_the_weight_of_every_edge(
+    small_study: Callable[..., Study], setting_of: Callable[..., Setting], store: object
+) -> None:
+    study = small_study()
+    study.edges["two"].weight = 0.5
+    study.nodes["student"].taught = 3.0
+    setting = setting_of(study)
+    packages = {name: package_folder(record) for name, record in train_graph(study, setting).items()}
+    module, _ = build(study, "student", setting, packages)
+    assert {name: edge.weight for name, edge in module.edges.items()} == {"one": 3.0, "two": 1.5}
+
+
+def test_taught_changes_nothing_where_nobody_teaches(
+    small_study: Callable[..., Study], setting_of: Callable[..., Setting]
+) -> None:
+    study, other = small_study(), small_study()
+    for node in other.nodes.values():
+        node.taught = 0.1
+    fingerprints = setting_of(study).fingerprints
+
+    def addresses(own: Study) -> dict[str, dict[str, object]]:
+        runs = dict.fromkeys(own.nodes, "run")
+        return {name: node_address(own, name, fingerprints, parents_of(own, name, runs)) for name in own.nodes}
+
+    one, two = addresses(study), addresses(other)
+    assert one["one"] == two["one"]
+    assert one["student"] != two["student"]
+
+
+def test_students_that_differ_in_what_teaching_weighs_train_as_one() -> None:
+    node = {"steps": 20, "model": {"width": 8}}
+    tree = {
+        "data": {"name": "synthetic", "modalities": 2, "rows": 200},
+        "seeds": 1,
+        "nodes": {"full": {"sees": ["m0", "m1"], **node}, "student": {"sees": ["m0", "m1"], "drop": 0.5, **node}},
+        "edges": {"full": {"teacher": "full", "student": "student"}},
+        "grid": {"nodes.student.taught": [0.1, 1.0, 10.0]},
+    }
+    plan = make_plan(make_grid(tree))
+    # The teacher is one and the same: nobody teaches it.
+    assert {stack.trainings[0].node: len(stack.trainings) for stack in plan.stacks} == {"full": 1, "student": 3}
+
+
+@pytest.mark.parametrize("value", [-1.0, float("inf")])
+def test_taught_out_of_range_is_a_fault(value: float) -> None:
+    tree = {"data": {"name": "synthetic"}, "nodes": {"a": {"sees": ["m0"], "taught": value}}}
+    assert part_faults(parse(tree)) == [f"nodes.a.taught: expected a finite number of at least 0, got {value}"]
