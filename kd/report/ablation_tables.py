@@ -60,6 +60,7 @@ def _part(
         **({"rates": rate_tables(rates[rates["stage"] == "float"], [*axes, "node"], metric)} if len(rates) else {}),
         **({"train by test": Exported(tests, shown["grid"]["table"])} if len(tests) else {}),
         **({"shapley": Exported(games, shown["shapley"]["table"])} if len(games) else {}),
+        **({"teaching": Exported(frames["teaching"], shown["teaching"])} if len(shown["teaching"]) else {}),
         "advice": advice_tables(shown["advice"]),
     }
 

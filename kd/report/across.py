@@ -20,8 +20,9 @@ from kd.report.opening import versatile
 from kd.report.robust import shapley_table
 from kd.report.robust_figures import MOST_LINES, setting_rate_chart, setting_shapley_charts
 from kd.report.setting import setting_name, value_name
+from kd.report.teaching import NOTE, teaching_table
 
-FRAMES = ("validation", "pairs", "test_masks", "shapley", "cost", "rates")
+FRAMES = ("validation", "pairs", "test_masks", "shapley", "cost", "rates", "teaching", "contrasts")
 MOST = 12
 """Settings drawn one by one; the tables have all."""
 MOST_BARS = 6
@@ -70,8 +71,15 @@ def across(
         "grid": grid_section(own, axes, first, rest, metric),
         "shapley": shapley_section(own["shapley"], first, settings, metric, axes),
         "matrices": pair_matrices(own["pairs"], own["validation"], simple),
+        "teaching": teaching_table(own["teaching"], own["contrasts"], _primary(own["validation"], metric), axes),
+        "teaching_note": NOTE,
         "undrawn": max(0, len(settings) - MOST),
     }
+
+
+def _primary(validation: pd.DataFrame, metric: str) -> str:
+    """Return the task's own metric: the one that validation rows were scored in."""
+    return str(validation["metric"].iloc[0]) if len(validation) else metric
 
 
 def _of(frame: pd.DataFrame, variants: Sequence[object]) -> pd.DataFrame:

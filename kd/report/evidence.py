@@ -35,6 +35,10 @@ COLUMNS = {
     "pairs": ("method", "baseline", "over", "metric", "seeds", "estimate", "low", "high", "verdict"),
     "test_masks": ("node", "stage", "seed", "test_mask", "kind", "hidden", "metric", "value", "n"),
     "rates": ("node", "stage", "seed", "rate", "value"),
+    "teaching": (
+        *("seed", "edge", "teacher", "student", "taught", "labelled", "teacher_taught", "teacher_hidden"),
+        *("teacher_test", "student_test", "entropy", "agreement", "agreement_subsets", "information", "label_entropy"),
+    ),
 }
 
 
@@ -58,6 +62,7 @@ class Evidence:
         validation: one row per node, stage, seed and subset on validation rows, in the primary metric.
         pairs: the difference of every two methods on test rows.
         test_masks: scores under the test masks that a config names, per node, stage and seed.
+        teaching: what each edge's teacher knew and how faithful its student became, per seed.
     """
 
     record: RunRecord
@@ -75,11 +80,17 @@ class Evidence:
     validation: pd.DataFrame
     pairs: pd.DataFrame
     test_masks: pd.DataFrame
+    teaching: pd.DataFrame
 
     @property
     def metric(self) -> str:
         """The metric the report leads with."""
         return leading_metric(self.subsets, self.contrasts)
+
+    @property
+    def primary(self) -> str:
+        """The task's own metric: the one that validation rows were scored in."""
+        return str(self.validation["metric"].iloc[0]) if len(self.validation) else self.metric
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -120,6 +131,7 @@ def load_evidence(folder: Path) -> Evidence:
         validation=_arranged(optional_table(record, folder, "validation"), graph, stages),
         pairs=optional_table(record, folder, "pairs"),
         test_masks=_arranged(optional_table(record, folder, "test_masks"), graph, stages),
+        teaching=optional_table(record, folder, "teaching"),
     )
 
 

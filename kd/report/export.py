@@ -22,6 +22,7 @@ from kd.report.heatmap import as_text, over_seeds
 from kd.report.matrix import matrix_table, pair_table
 from kd.report.robust import robust_content
 from kd.report.tables import is_numeric, markdown
+from kd.report.teaching import teaching_table
 
 LONG = 40
 """Rows from which a LaTeX table may break over pages."""
@@ -112,6 +113,9 @@ def run_tables(evidence: Evidence) -> dict[str, Exported]:
         ),
         "metrics": Exported(_every_metric(evidence.subsets), tables.metric_table(evidence.subsets)),
         "contrasts": Exported(evidence.contrasts, tables.contrast_table(evidence.contrasts)),
+        "teaching": Exported(
+            evidence.teaching, teaching_table(evidence.teaching, evidence.contrasts, evidence.primary)
+        ),
         "stages": Exported(evidence.stages, tables.stage_table(evidence.stages)),
         "pairs": Exported(evidence.pairs, pair_table(evidence.pairs)),
     }

@@ -24,6 +24,7 @@ from kd.report.opening import opening, versatile
 from kd.report.robust import robust_content, sample_note
 from kd.report.robust_figures import MOST_LINES, rate_chart, shapley_charts
 from kd.report.stamps import warning
+from kd.report.teaching import taught_content
 
 
 def write_report(folder: Path) -> Path:
@@ -62,6 +63,7 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "grid": tables.subset_grid(evidence.subsets, metric),
         "metrics": tables.metric_table(evidence.subsets),
         "contrasts": tables.contrast_table(evidence.contrasts),
+        **taught_content(evidence),
         "contrast_words": [words.contrast_sentence(row) for row in evidence.contrasts.to_dict("records")],
         "stages": tables.stage_table(evidence.stages),
         "stage_words": words.stage_sentences(evidence.subsets, metric),
@@ -195,6 +197,7 @@ def markdown_report(content: Mapping[str, Any]) -> str:
         _bullets(content["contrast_words"]) or "None was declared.",
         tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "",
         *_pair_parts(content["matrices"]),
+        *_teaching_parts(content),
         *_robust_parts(content["robust"]),
         *_mask_parts(content["test_mask_table"]),
         *_stage_parts(content),
@@ -215,6 +218,16 @@ def _pair_parts(matrices: list[Pairs]) -> list[str]:
         return []
     shown = [part for own in matrices for part in (f"On the {own.place}:", tables.markdown(matrix_table(own.first)))]
     return ["## Every two methods", LEGEND, *shown]
+
+
+def _teaching_parts(content: Mapping[str, Any]) -> list[str]:
+    if not len(content["teaching"]):
+        return []
+    told = [_bullets(content["teaching_words"]), tables.markdown(content["teaching"]), content["teaching_note"]]
+    known = (
+        [tables.markdown(content["information"]), content["information_note"]] if len(content["information"]) else []
+    )
+    return ["## What was taught, and what became of it", *told, *known]
 
 
 def _mask_parts(table: pd.DataFrame) -> list[str]:

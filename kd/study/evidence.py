@@ -29,7 +29,7 @@ from kd.tasks import Task
 
 REPRODUCED = (
     *("subsets", "validation", "summary", "contrasts", "pairs", "test_masks"),
-    *("robustness", "shapley", "patterns"),
+    *("robustness", "shapley", "patterns", "teaching"),
 )
 """Tables whose every number is the same when a study is run again."""
 
@@ -39,7 +39,7 @@ Key = tuple[str, str, int]
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
     """Return the frames of the report: subsets, validation, summary, contrasts, pairs, curves, cost, those on
-    robustness; test_masks, stages and bound where there are any.
+    robustness; test_masks, teaching, stages and bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
@@ -63,6 +63,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         validation += subset_rows(shown, source.label[rows.validation], primary, **identity)
     frame, chosen_on = pd.DataFrame(test), pd.DataFrame(validation)
     stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
+    teaching = pd.DataFrame([{"seed": r.seed, "fold": r.fold, **row} for r in replicates for row in r.teaching])
     kind = kind_of(study.mask["name"], study.mask)
     return {
         "subsets": frame.assign(mask_kind=kind),
@@ -71,6 +72,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
         "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
         **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),
+        **({"teaching": teaching} if len(teaching) else {}),
         "curves": curves(replicates),
         "cost": cost_table(study, replicates),
         **robustness_tables(study, source, task, replicates, fused, splits),

@@ -22,6 +22,7 @@ from kd.record import RunRecord, run_folder
 from kd.study.answers import FLOAT, Answers, baseline_answers, node_answers, unflat
 from kd.study.compress import compress_student
 from kd.study.ensembles import ensemble_answers
+from kd.study.teaching import teaching_rows
 
 
 class Listener(Protocol):
@@ -58,6 +59,7 @@ class Replicate:
         stages: what each stage of compression costs.
         compressed: record of the compression.
         patterns: node or baseline -> pattern of modalities -> training rows that showed just it.
+        teaching: what each edge's teacher knew, see `kd.study.teaching`.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class Replicate:
     stages: list[dict[str, Any]] = field(default_factory=list)
     compressed: RunRecord | None = None
     patterns: dict[str, dict[str, int]] = field(default_factory=dict)
+    teaching: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def fitted(self) -> dict[str, RunRecord]:
@@ -153,6 +156,7 @@ def run_replicate(
         found.baselines[baseline], found.answers[baseline, FLOAT] = baseline_answers(study, baseline, setting)
         listener.tick(baseline, 1, 1)
     found.patterns = _patterns(study, setting, [node for node in found.trained if study.nodes[node].steps > 0])
+    found.teaching = teaching_rows(study, setting, found.trained, found.answers)
     if study.compress is not None and study.compress.student in found.trained:
         listener.stage(f"{name}: compressing {study.compress.student}")
         found.compressed = compress_student(study, study.compress, setting, found.trained, listener.tick)
