@@ -166,7 +166,8 @@ def by_setting(values: pd.DataFrame, axes: Sequence[str], metric: str) -> pd.Dat
         axes: of the grid.
         metric: whose unit is shown.
     """
-    return _across(values, values["variant"].map(setting_names(values, axes)), metric)
+    names = {variant: name or tables.metric_name(metric) for variant, name in setting_names(values, axes).items()}
+    return _across(values, values["variant"].map(names), metric)
 
 
 def _across(values: pd.DataFrame, column: pd.Series, metric: str) -> pd.DataFrame:
@@ -256,7 +257,8 @@ def tally(frame: pd.DataFrame) -> pd.DataFrame:
     """Return declared comparisons over all settings as text: a row per method, for each baseline what was found.
 
     A cell has the range of the differences over settings, and in how many of them the method is better or worse by
-    Holm's test over all comparisons of the table; without a test, by the verdict of the interval.
+    Holm's test over all comparisons of the table; without a test, by the verdict of the interval. Of one setting it has
+    the difference, its interval and the verdict.
 
     Args:
         frame: an ablation's `contrasts`, of one part.
@@ -268,11 +270,19 @@ def tally(frame: pd.DataFrame) -> pd.DataFrame:
         cells = {}
         for baseline, found in own.groupby("baseline", sort=False):
             metric, told = found["metric"].iloc[0], found[sure[found.index]]
+            if len(found) == 1:
+                cells[f"against {baseline}"] = _alone(found.iloc[0], metric)
+                continue
             ends = [tables.number(found["estimate"].agg(end), metric, signed=True) for end in ("min", "max")]
             counts = [f"{count} {word}" for word, count in _signs(told) if count]
             cells[f"against {baseline}"] = f"{ends[0]} to {ends[1]}; {', '.join(counts) or 'neither'} of {len(found)}"
         rows.append({"method": method, **cells})
     return pd.DataFrame(rows).fillna(tables.NOTHING)
+
+
+def _alone(found: pd.Series, metric: str) -> str:
+    shown = tables.interval(found["estimate"], found["low"], found["high"], metric, signed=True)
+    return f"{shown}; {found['verdict']}"
 
 
 def _signs(told: pd.DataFrame) -> list[tuple[str, int]]:

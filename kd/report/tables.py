@@ -195,8 +195,10 @@ def _note(note: str, metric: str) -> str:
 
     >>> _note("mor, worst on validation; test minimum 0.6224", "accuracy")
     'mor, worst on validation; test minimum 62.2'
+    >>> _note("test minimum 0.3978; filled with zeros", "accuracy")
+    'test minimum 39.8; filled with zeros'
     """
-    return re.sub(r"(?<=test minimum )\d+\.\d+$", lambda found: number(float(found[0]), metric), note)
+    return re.sub(r"(?<=test minimum )\d+\.\d+", lambda found: number(float(found[0]), metric), note)
 
 
 def contrast_table(frame: pd.DataFrame) -> pd.DataFrame:
