@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd.report.ablation import along, failed_cells, scores
+from kd.report.ablation import along, by_setting, failed_cells, scores, tally
 from kd.report.axis import axis_chart, line_of
 
 
@@ -41,6 +41,41 @@ def test_along_an_axis_a_seeds_score_is_its_mean_over_the_others(results) -> Non
     means = [np.mean([0.6 + 0.01 * w + 0.02 * seed for w in (1, 2)]) for seed in range(5)]
     assert row["0"].startswith(f"{100 * np.mean(means):.1f} [")
     assert row["0.5"].startswith(f"{100 * (np.mean(means) + 0.1):.1f} [")
+
+
+def declared(*estimates: float, p: float | None = None) -> pd.DataFrame:
+    rows = [
+        {
+            "method": "new",
+            "baseline": "plain",
+            "metric": "accuracy",
+            "p": p,
+            "estimate": estimate,
+            "low": estimate - 0.02,
+            "high": estimate + 0.02,
+            "verdict": "better" if estimate > 0.02 else "worse" if estimate < -0.02 else "inconclusive",
+        }
+        for estimate in estimates
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_comparisons_over_settings_are_their_range_and_how_many_are_sure() -> None:
+    assert tally(declared(-0.05, 0.01, 0.06)).to_dict("records") == [
+        {"method": "new", "against plain": "−5.0 to +6.0; 1 better, 1 worse of 3"}
+    ]
+    # Tested, the verdict of the interval alone says nothing.
+    assert tally(declared(-0.05, 0.01, 0.06, p=0.5))["against plain"].item() == "−5.0 to +6.0; neither of 3"
+
+
+def test_a_comparison_in_one_setting_is_its_difference_with_the_verdict() -> None:
+    assert tally(declared(0.05))["against plain"].item() == "+5.0 [3.0, 7.0]; better"
+
+
+def test_scores_of_a_run_without_axes_stand_under_the_metrics_name(results) -> None:
+    one = scores(results, "accuracy")
+    one = one[one["variant"] == one["variant"].iloc[0]]
+    assert list(by_setting(one, [], "accuracy").columns) == ["node", "score", "accuracy"]
 
 
 def test_a_node_is_drawn_alike_in_every_chart_and_no_two_alike() -> None:
