@@ -41,6 +41,7 @@ from kd.models.package import load_package
 from kd.models.start import start_from
 from kd.networks import build_network
 from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.objectives.base import Objective
 from kd.objectives.teacher_weights import TeacherWeights
 from kd.record import RunRecord, digest, finished, load_record, run_folder
 from kd.seeding import derive
@@ -167,9 +168,8 @@ def _network(
 
 
 def _edge(study: Study, edge: EdgeConfig, weight: float, setting: Setting, packages: Mapping[str, Path]) -> Edge:
-    objective = OBJECTIVES.build(edge.loss)
-    if hasattr(objective, "remember"):
-        objective.remember(len(setting.source))
+    objective: Objective = OBJECTIVES.build(edge.loss)
+    objective.remember(len(setting.source))
     if edge.view == "full":
         return Edge(None, objective, weight, when=edge.when, view="full")
     teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True), reads=reads(objective, "teacher"))

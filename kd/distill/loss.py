@@ -80,7 +80,7 @@ class Edge(nn.Module):
             ConfigError: a layer that a network has not, or shapes that cannot be compared.
         """
         objective = self.objective
-        if self.prepared or not isinstance(objective, Objective) or not _asks_for_shapes(objective):
+        if self.prepared or not isinstance(objective, Objective) or not asks_for_shapes(objective):
             return
         with torch.no_grad():
             own, given = _blank_answer(student, self.student_reads, "student"), self._blank_answer(student)
@@ -127,7 +127,8 @@ def reads(objective: nn.Module, role: Literal["student", "teacher"]) -> tuple[st
     return found
 
 
-def _asks_for_shapes(objective: Objective) -> bool:
+def asks_for_shapes(objective: Objective) -> bool:
+    """Say whether an objective takes more from the networks than logits: layers, or shapes to make something from."""
     plain = {"logits"}.issuperset((*objective.student_reads, *objective.teacher_reads))
     return not plain or type(objective).prepare is not Objective.prepare
 

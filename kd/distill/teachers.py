@@ -88,8 +88,8 @@ class Cached(nn.Module):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What there is of the teacher."""
-        return tuple(self._held[0])
+        """What there is of the teacher, in one order whether it was computed or read from a file."""
+        return tuple(sorted(self._held[0]))
 
     @property
     def model(self) -> nn.Module | None:

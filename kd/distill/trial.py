@@ -9,12 +9,13 @@ from kd.data.source import Source
 from kd.distill.augment import build_augmentations
 from kd.distill.branches import branches, parameter_groups
 from kd.distill.graph import edges_into
-from kd.distill.loss import Edge
+from kd.distill.loss import Edge, asks_for_shapes
 from kd.errors import ConfigError
 from kd.models.network import Network
 from kd.models.start import start_from
 from kd.networks import blank_network
 from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.objectives.base import Objective
 
 
 def try_node(study: Study, name: str, source: Source) -> None:
@@ -70,14 +71,15 @@ def try_edge(study: Study, name: str, source: Source) -> None:
         ConfigError: every fault, its place below `edges.NAME.loss`.
     """
     edge = study.edges[name]
-    objective = OBJECTIVES.build(edge.loss)
-    if source.task not in getattr(objective, "tasks", (source.task,)):
+    objective: Objective = OBJECTIVES.build(edge.loss)
+    if source.task not in objective.tasks:
         suited = [known for known, entry in OBJECTIVES.items() if source.task in entry.load().tasks]  # type: ignore[attr-defined]
         raise ConfigError(
             f"name: {edge.loss['name']} is not for {source.task}; objectives that are: {', '.join(suited)}"
         )
-    if hasattr(objective, "remember"):
-        objective.remember(len(source))
+    objective.remember(len(source))
+    if not asks_for_shapes(objective):
+        return
     own = edge.view == "full"
     teacher = None if own else _blank(study, edge.teacher, source)
     Edge(teacher, objective, view="full" if own else "own").prepare(_blank(study, edge.student, source), seed=0)

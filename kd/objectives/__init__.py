@@ -6,7 +6,7 @@ an index: rows outside it get 0 and take part in nothing. Weights and reduction 
 
 from kd.registry import Entry, Registry
 
-INNER = "kd.objectives.logit_std:inner_faults"
+INNER = "kd.objectives.wrapper:inner_faults"
 
 OBJECTIVES = Registry(
     "objective",

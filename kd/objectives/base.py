@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,13 +48,16 @@ class Objective(nn.Module):
 
     replicable = True
     rowwise = False
-    tasks: ClassVar[tuple[str, ...]] = ("multiclass", "multilabel", "regression")
+    tasks: tuple[str, ...] = ("multiclass", "multilabel", "regression")
     student_reads: tuple[str, ...] = ("logits",)
     teacher_reads: tuple[str, ...] = ("logits",)
 
     def each(self, student: Read, teacher: Read, rows: Rows) -> Tensor:
         """Return the loss per sample [B]; what rows outside `valid` get does not matter, as long as it is finite."""
         raise NotImplementedError
+
+    def remember(self, rows: int) -> None:
+        """Say how many rows the source has, before `prepare`; only what keeps something of every row asks."""
 
     def prepare(self, student: Output, teacher: Output, network: nn.Module | None) -> None:
         """Make what depends on shapes, from one answer of either network, before the first step.

@@ -54,7 +54,7 @@ class CRD(Objective):
         self.number("temperature", temperature, above=0)
 
     def remember(self, rows: int) -> None:
-        """Say how many rows the source has; before `prepare`."""
+        """Say how many rows the source has, before `prepare`."""
         self.rows = rows
 
     def prepare(self, student: Output, teacher: Output, network: nn.Module | None) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from kd.errors import ConfigError
-from kd.objectives.base import Objective, Read, Rows, root
+from kd.objectives.base import Read, Rows, root
+from kd.objectives.wrapper import Wrapper
 
 
 def standardised(logits: Tensor, unbiased: bool) -> Tensor:
@@ -25,7 +26,7 @@ def standardised(logits: Tensor, unbiased: bool) -> Tensor:
     return centred / torch.where(deviation > 0, deviation, 1.0)
 
 
-class LogitStandardisation(Objective):
+class LogitStandardisation(Wrapper):
     """Another objective on z-scored logits of both (Sun et al. 2024, arXiv 2403.01427, equation 12).
 
     The temperature is the inner objective's. The deviation is over C classes as in the paper's algorithm; the released
@@ -37,32 +38,12 @@ class LogitStandardisation(Objective):
     """
 
     def __init__(self, *, loss: Mapping[str, Any], form: Literal["paper", "code"] = "paper") -> None:
-        super().__init__()
-        self.loss = inner(loss)
+        super().__init__(loss=loss)
         if (self.loss.student_reads, self.loss.teacher_reads) != (("logits",), ("logits",)):
             raise ConfigError(f"loss: expected an objective that compares logits, got {loss['name']}")
-        self.form, self.rowwise, self.tasks = form, self.loss.rowwise, self.loss.tasks  # type: ignore[misc]
+        self.form = form
 
     def each(self, student: Read, teacher: Read, rows: Rows) -> Tensor:
         unbiased = self.form == "code"
         own = {"logits": standardised(student["logits"], unbiased)}
         return self.loss.each(own, {"logits": standardised(teacher["logits"], unbiased)}, rows)
-
-
-def inner(part: Mapping[str, Any]) -> Objective:
-    """Build the objective inside another.
-
-    Raises:
-        ConfigError: with the faults of the part.
-    """
-    from kd.objectives import OBJECTIVES
-
-    found: Objective = OBJECTIVES.build(part, where="loss")
-    return found
-
-
-def inner_faults(arguments: Mapping[str, Any], where: str) -> list[str]:
-    """Return the faults of the objective inside another."""
-    from kd.objectives import OBJECTIVES
-
-    return OBJECTIVES.faults(arguments["loss"], f"{where}.loss") if "loss" in arguments else []

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kd.objectives.base import Objective, Read, Rows
-from kd.objectives.logit_std import inner
+from kd.objectives.base import Read, Rows
 from kd.objectives.rkd import pairs
-from kd.types import Output
+from kd.objectives.wrapper import Wrapper
 
 
-class Shuffled(Objective):
+class Shuffled(Wrapper):
     """Another objective, every row with what the teacher makes of another valid row of the batch.
 
     The row that takes a row's place is the next one in an order that is drawn from the rows' numbers: in every batch
@@ -27,14 +26,10 @@ class Shuffled(Objective):
     """
 
     def __init__(self, *, loss: Mapping[str, Any], within: Literal["all", "class"] = "all") -> None:
-        super().__init__()
-        self.loss, self.within = inner(loss), within
-        self.replicable = self.loss.replicable
-        self.tasks = ("multiclass",) if within == "class" else self.loss.tasks  # type: ignore[misc]
-        self.student_reads, self.teacher_reads = self.loss.student_reads, self.loss.teacher_reads
-
-    def prepare(self, student: Output, teacher: Output, network: nn.Module | None) -> None:
-        self.loss.prepare(student, teacher, network)
+        super().__init__(loss=loss)
+        self.within, self.rowwise = within, False
+        if within == "class":
+            self.tasks = ("multiclass",)
 
     def each(self, student: Read, teacher: Read, rows: Rows) -> Tensor:
         others = pairs(rows.valid)

@@ -7,7 +7,7 @@ count; rows that no teacher saw get zeros. The weights belong to the student; th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class TeacherWeights(nn.Module):
 
     replicable = True
     reads_losses = False
-    tasks: ClassVar[tuple[str, ...]] = ("multiclass", "multilabel", "regression")
+    tasks: tuple[str, ...] = ("multiclass", "multilabel", "regression")
 
     def __init__(self, teachers: Sequence[str], /, *, of: Of = "losses") -> None:
         super().__init__()

@@ -258,7 +258,7 @@ def tally(frame: pd.DataFrame) -> pd.DataFrame:
 
     A cell has the range of the differences over settings, and in how many of them the method is better or worse by
     Holm's test over all comparisons of the table; without a test, by the verdict of the interval. Of one setting it has
-    the difference, its interval and the verdict.
+    the difference, its interval and the verdict, with a star where that test is sure.
 
     Args:
         frame: an ablation's `contrasts`, of one part.
@@ -271,7 +271,8 @@ def tally(frame: pd.DataFrame) -> pd.DataFrame:
         for baseline, found in own.groupby("baseline", sort=False):
             metric, told = found["metric"].iloc[0], found[sure[found.index]]
             if len(found) == 1:
-                cells[f"against {baseline}"] = _alone(found.iloc[0], metric)
+                star = "*" if tested and len(told) else ""
+                cells[f"against {baseline}"] = _alone(found.iloc[0], metric) + star
                 continue
             ends = [tables.number(found["estimate"].agg(end), metric, signed=True) for end in ("min", "max")]
             counts = [f"{count} {word}" for word, count in _signs(told) if count]

@@ -65,7 +65,7 @@ def test_what_students_read_of_a_teacher_is_kept_beside_its_logits(taught: tuple
     teacher.reads = ("feature", layer)
     assert outputs_path(teacher, setting) != path
     found = teacher_outputs(teacher, setting)
-    assert set(found.outputs) == {"logits", "feature", layer}
+    assert found.reads == teacher_outputs(teacher, setting).reads == (layer, "feature", "logits")
     rows = setting.rows(torch.tensor([3, 1]), setting.available)
     live = teacher(rows)
     for name in found.outputs:

@@ -57,8 +57,7 @@ def prepared(
     """Return an objective with its defaults, what it learns drawn from a seed, in float64."""
     part = {"name": name, **SETTINGS.get(name, {}), **(settings or {})}
     objective: Objective = OBJECTIVES.build(part)
-    if hasattr(objective, "remember"):
-        objective.remember(ROWS)
+    objective.remember(ROWS)
     student, teacher = answers(2, classes, student_width), answers(2, classes)
     objective.prepare(student, teacher, Headed(classes))
     initialise(objective, 0)

@@ -70,6 +70,8 @@ def test_comparisons_over_settings_are_their_range_and_how_many_are_sure() -> No
 
 def test_a_comparison_in_one_setting_is_its_difference_with_the_verdict() -> None:
     assert tally(declared(0.05))["against plain"].item() == "+5.0 [3.0, 7.0]; better"
+    assert tally(declared(0.05, p=0.01))["against plain"].item() == "+5.0 [3.0, 7.0]; better*"
+    assert tally(declared(0.05, p=0.06))["against plain"].item() == "+5.0 [3.0, 7.0]; better"
 
 
 def test_scores_of_a_run_without_axes_stand_under_the_metrics_name(results) -> None:
