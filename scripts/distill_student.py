@@ -17,7 +17,9 @@ def main() -> None:
     parser.add_argument("--to", required=True, help="where the student's package is written")
     parser.add_argument("--temperature", type=float, default=3.0)
     parser.add_argument("--weight", type=float, default=1.0, help="alpha of every teacher")
-    parser.add_argument("--rows", choices=("any", "complete", "labelled"), default="complete", help="what the student learns from")
+    parser.add_argument(
+        "--rows", choices=("any", "complete", "labelled"), default="complete", help="what the student learns from"
+    )
     parser.add_argument("--drop", type=float, default=0.0, help="probability that a modality is hidden in training")
     parser.add_argument("--dropout", type=float, default=0.5, help="of the student's layers")
     parser.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")

@@ -32,7 +32,7 @@ class Fingerprints:
     """What of a replicate's data decides a training, without the data.
 
     Attributes:
-        data: of the source, as the mask changes it where that hides labels or single values.
+        data: of the source, as the mask changes it where that hides single values.
         processors: modality -> digest of what was learnt from its training rows.
         split: of the rows.
         mask: of the mask.
@@ -81,7 +81,8 @@ class Setting:
         """What identifies these data."""
         processors = {modality: processor.digest for modality, processor in self.source.processors.items()}
         source, mask = self.source.fingerprint, self.mask.fingerprint
-        data = digest([source, mask]) if self.mask.hides_inside else source
+        # Hidden labels change no input: which they are, the mask's fingerprint tells.
+        data = digest([source, mask]) if self.mask.cells else source
         return Fingerprints(data, processors, self.split.fingerprint, mask, self.seed)
 
     def rows(self, ids: Tensor, available: Tensor) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -34,10 +35,19 @@ class ReplicaBatches:
         available: bool [R, N, M], what each row shows each replica.
         orders: one stream of rows per replica; of as many steps and rows per batch.
         fold: says which replicas are left.
+        labelled: bool [R, N], which labels each replica sees; by default what the source shows.
     """
 
-    def __init__(self, source: Source, available: Tensor, orders: Sequence[StepBatches], fold: Fold) -> None:
+    def __init__(
+        self,
+        source: Source,
+        available: Tensor,
+        orders: Sequence[StepBatches],
+        fold: Fold,
+        labelled: Tensor | None = None,
+    ) -> None:
         self.source, self.available, self.orders, self.fold = source, available, list(orders), fold
+        self.labelled = source.labelled.expand(len(self.orders), -1) if labelled is None else labelled
         self.sampler = self  # where Lightning looks for something to tell the epoch
 
     @classmethod
@@ -81,7 +91,9 @@ class ReplicaBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for rows, alive in self.rows():
-            yield self.source.batch(rows.flatten(), self.available[alive.unsqueeze(1), rows].flatten(0, 1))
+            whose = alive.unsqueeze(1)
+            batch = self.source.batch(rows.flatten(), self.available[whose, rows].flatten(0, 1))
+            yield replace(batch, labelled=self.labelled[whose, rows].flatten())
 
 
 def replica_loader(feed: ReplicaBatches, workers: int = 2) -> DataLoader[Batch]:
@@ -94,7 +106,7 @@ def replica_loader(feed: ReplicaBatches, workers: int = 2) -> DataLoader[Batch]:
         workers: processes; 0 reads in this one. The batches are the same for any number.
     """
     return DataLoader(
-        _ReplicaRows(feed.source, feed.available),
+        _ReplicaRows(feed.source, feed.available, feed.labelled),
         sampler=_ReplicaOrder(feed),
         batch_size=None,
         num_workers=workers,
@@ -123,8 +135,8 @@ class _ReplicaOrder(GlobalBatches):
 class _ReplicaRows(Dataset[Batch]):
     """The batch of several replicas, by their rows [R, B] and which replicas they are [R]."""
 
-    def __init__(self, source: Source, available: Tensor) -> None:
-        self.source, self.available = source, available
+    def __init__(self, source: Source, available: Tensor, labelled: Tensor) -> None:
+        self.source, self.available, self.labelled = source, available, labelled
 
     def __getitem__(self, asked: tuple[Tensor, Tensor]) -> Batch:
         rows, alive = asked
@@ -134,7 +146,7 @@ class _ReplicaRows(Dataset[Batch]):
             inputs={name: value[place] for name, value in read.inputs.items()},
             present=self.available[alive.unsqueeze(1), rows].flatten(0, 1),
             label=read.label[place],
-            labelled=read.labelled[place],
+            labelled=self.labelled[alive.unsqueeze(1), rows].flatten(),
             index=rows.flatten(),
         )
 

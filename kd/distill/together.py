@@ -119,7 +119,8 @@ def _fit(
     node, settings = first.study.nodes[first.name], [each.member.setting for each in built]
     orders = [stream(each.module, node, each.member.setting) for each in built]
     available = torch.stack([setting.available for setting in settings])
-    feed = ReplicaBatches(first.setting.source, available, orders, replicas.fold)
+    labelled = torch.stack([setting.source.labelled for setting in settings])
+    feed = ReplicaBatches(first.setting.source, available, orders, replicas.fold, labelled)
     curves, best = CurvesEach(len(built)), KeepBestEach(len(built), node.select, node.patience)
     shown = AuditRowsEach(len(built))
     options = {key: value for key, value in first.study.trainer.items() if not key.startswith("gradient_clip")}

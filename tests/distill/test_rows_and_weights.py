@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +12,16 @@ import torch
 import kd
 from kd.ablate.grid import make_grid
 from kd.ablate.plan import make_plan
+from kd.ablate.work import train_stack
 from kd.config import Study
 from kd.distill.address import node_address, parents_of
 from kd.distill.fit import Setting, build, train_graph, training_rows
 from kd.distill.graph import part_faults
-from kd.distill.trained import package_folder
+from kd.distill.trained import package_folder, rows_seen
+from kd.models.package import load_package
 from kd.parsing import parse
+from kd.record import load_record, run_folder
+from kd.study.replicate import Silent
 
 LABELS = {"name": "unlabelled", "labels": 60}
 
@@ -92,3 +97,29 @@ def test_students_that_differ_in_what_teaching_weighs_train_as_one() -> None:
 def test_taught_out_of_range_is_a_fault(value: float) -> None:
     tree = {"data": {"name": "synthetic"}, "nodes": {"a": {"sees": ["m0"], "taught": value}}}
     assert part_faults(parse(tree)) == [f"nodes.a.taught: expected a finite number of at least 0, got {value}"]
+
+
+def test_replicas_whose_masks_hide_other_labels_train_as_one_and_as_each_would_alone(store: Path) -> None:
+    node = {"steps": 20, "model": {"width": 8, "encoder": {"name": "mlp", "hidden": [8], "dropout": 0.0}}}
+    tree = {
+        "data": {"name": "synthetic", "modalities": 2, "rows": 200},
+        "mask": LABELS,
+        "seeds": 2,
+        "nodes": {"full": {"sees": ["m0", "m1"], **node}, "student": {"sees": ["m0", "m1"], **node}},
+        "edges": {"full": {"teacher": "full", "student": "student"}},
+    }
+    plans = {replicas: make_plan(make_grid({**tree, "replicas": replicas})) for replicas in (128, 1)}
+    assert {len(stack.trainings) for stack in plans[128].stacks} == {2}
+    listener = Silent()
+    for plan in plans.values():
+        for stack in plan.stacks:
+            studies = [plan.grid.variants[training.place[0]].study for training in stack.trainings]
+            assert train_stack(stack, studies, listener) == {}
+    runs = {n: {(cell.node, cell.place): cell.run for cell in plan.cells} for n, plan in plans.items()}
+    for key, run in runs[128].items():
+        one, other = (load_package(run_folder("train", each) / "package") for each in (run, runs[1][key]))
+        for name, value in one.state_dict().items():
+            torch.testing.assert_close(value, other.state_dict()[name], atol=1e-4, rtol=1e-4)
+    full = [run for (node, _), run in runs[128].items() if node == "full"]
+    shown = [set(rows_seen(load_record(run_folder("train", run)))["rows"]) for run in full]
+    assert shown[0] != shown[1]
