@@ -282,6 +282,7 @@ def test_options_that_would_couple_replicas_are_refused_by_name(
         together([student(0), student(1)], **options)
 
 
+@pytest.mark.slow
 def test_replicas_with_noise_of_their_own_are_as_good_as_separate_trainings(student: Callable[..., One]) -> None:
     count, steps = 20, 150
     ones = [student(seed, dropout=0.5, drop=0.3, optimizer={"name": "adam", "lr": 1e-2}) for seed in range(count)]
