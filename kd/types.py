@@ -93,6 +93,21 @@ def drop(present: Tensor, probability: float | Tensor, draws: Tensor) -> Tensor:
     return torch.where(kept.any(dim=1, keepdim=True), kept, saved)
 
 
+def eligible(present: Tensor, rows: str, own: Sequence[int], labelled: Tensor) -> Tensor:
+    """Return bool [B]: rows a node may learn from.
+
+    Args:
+        present: bool [B, M], columns of the source.
+        rows: `any` of the node's own modalities, or `complete` over the source's, or `labelled`: any that show a label.
+        own: the node's columns.
+        labelled: bool [B].
+    """
+    if rows == "complete":
+        return present.all(dim=1)
+    found = present[:, list(own)].any(dim=1)
+    return found & labelled if rows == "labelled" else found
+
+
 @dataclass(frozen=True)
 class Batch:
     """Samples with some modalities absent.

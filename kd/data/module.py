@@ -20,11 +20,11 @@ from kd.errors import DataError, MaskError
 from kd.record import digest
 from kd.registry import suggest
 from kd.seeding import generator
-from kd.types import Batch
+from kd.types import Batch, eligible
 
 Rows = Literal["any", "complete", "labelled"]
+"""Training rows of a node: with any modality it sees, with all modalities of the source, or with one and a label."""
 RULES = get_args(Rows)
-"""Training rows of a node: any modality it sees is available, or all modalities of the source are."""
 
 
 class BatchRows(GlobalBatches):
@@ -198,14 +198,10 @@ class DataModule(pl.LightningDataModule):
                 raise DataError(
                     f"{self.source.name}: unknown modality {name!r}; {suggest(str(name), self.source.inputs)}"
                 )
-        available = self.available[self.split.train]
-        if rule == "complete":
-            return self.split.train[available.all(dim=1)]
         if rule not in RULES:
             raise DataError(f"{self.source.name}: rows: unknown rule {rule!r}; {suggest(str(rule), RULES)}")
-        useful = available[:, [self.modalities.index(name) for name in sees]].any(dim=1)
-        useful &= self.source.labelled[self.split.train] | (rule == "any")
-        return self.split.train[useful]
+        ids, own = self.split.train, [self.modalities.index(name) for name in sees]
+        return ids[eligible(self.available[ids], rule, own, self.source.labelled[ids])]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return training batches, shuffled by (seed, epoch), under the mask."""

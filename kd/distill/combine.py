@@ -10,7 +10,7 @@ weights w_k, which add up to 1 over the teachers that saw the row, one of three:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +52,10 @@ def edge_terms(
     logits = torch.stack([teachers[name].logits for name in names], dim=1)  # [B, K, C]
     if weights.of == "losses":
         each = [edge.each(student, teachers[name], batch, valid[name]) for name, edge in edges.items()]
-        share = _share(weights, logits, each, student, batch, seen)
+        if weights.reads_losses:
+            share = weights.weigh(torch.stack(each, dim=1), student.logits, seen)
+        else:
+            share = weights(logits, batch.label, batch.labelled, seen)
         return {
             f"edge/{name}": edge.alpha(batch) * share[:, place] * each[place]
             for place, (name, edge) in enumerate(edges.items())
@@ -64,15 +67,6 @@ def edge_terms(
     alpha = alpha / torch.where(total > 0, total, 1.0).unsqueeze(1)
     joint = replace(teachers[names[0]], logits=mixture(logits, alpha, seen, weights.of, first.temperature(batch)))
     return {f"edge/{TEACHERS}": total * first.each(student, joint, batch, seen.any(dim=1))}
-
-
-def _share(weights: Any, logits: Tensor, each: Sequence[Tensor], student: Output, batch: Batch, seen: Tensor) -> Tensor:
-    """Return the weights [B, K]; those that are made from the teachers' losses get them."""
-    if getattr(weights, "reads_losses", False):
-        found: Tensor = weights.weigh(torch.stack(list(each), dim=1), student.logits, seen)
-        return found
-    share: Tensor = weights(logits, batch.label, batch.labelled, seen)
-    return share
 
 
 def mixture(logits: Tensor, share: Tensor, seen: Tensor, of: str, temperature: float | Tensor) -> Tensor:

@@ -207,8 +207,7 @@ def _combine_faults(study: Study, name: str) -> list[str]:
     losses = [edge.loss for edge in edges.values()]
     if any(loss != losses[0] for loss in losses) or any(OBJECTIVES.faults(loss, "") for loss in losses):
         return [f"{where}.of: {part['of']} are combined before one objective; give its edges the same loss"]
-    objective = OBJECTIVES.build(losses[0])
-    if (objective.student_reads, objective.teacher_reads) != (("logits",), ("logits",)):
+    if not OBJECTIVES.build(losses[0]).compares_logits:
         return [f"{where}.of: {losses[0]['name']} compares more than logits; combine losses"]
     return []
 

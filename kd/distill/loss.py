@@ -116,9 +116,13 @@ class Edge(nn.Module):
 
     def each(self, student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
         """Return the objective per row [B], 0 where not valid."""
-        known = {"label": batch.label, "labelled": batch.labelled, "index": batch.index}
-        found: Tensor = self.objective(student, teacher, **known, valid=valid)
+        found: Tensor = self.objective(student, teacher, **known(batch, valid))
         return found
+
+
+def known(batch: Batch, valid: Tensor) -> dict[str, Tensor]:
+    """Return what objectives are told of the rows of a batch."""
+    return {"label": batch.label, "labelled": batch.labelled, "index": batch.index, "valid": valid}
 
 
 def reads(objective: nn.Module, role: Literal["student", "teacher"]) -> tuple[str, ...]:

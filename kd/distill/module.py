@@ -16,14 +16,14 @@ from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, curve_points, distillation_loss, diverged, total
 from kd.distill.recombine import recombine
 from kd.distill.teachers import Cached
-from kd.distill.view import eligible, grown, judged, pattern, row_draws
+from kd.distill.view import grown, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.hints import answer
 from kd.models.network import as_output
 from kd.objectives.teacher_weights import TeacherWeights
 from kd.seeding import derive, generator, noise
 from kd.tasks import Task, make_task
-from kd.types import Batch, Output, drop, layers
+from kd.types import Batch, Output, drop, eligible, layers
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """What Lightning can do with batches of ours; whole networks in another type need the batch changed as well."""

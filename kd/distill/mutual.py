@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from kd.distill import OPTIMIZERS, SCHEDULES
-from kd.distill.loss import diverged
+from kd.distill.loss import diverged, known
 from kd.distill.module import SCORE
-from kd.distill.view import eligible, row_draws
+from kd.distill.view import row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.objectives.kl import KL
 from kd.seeding import derive, noise
 from kd.tasks import Task, make_task
-from kd.types import Batch, Output, drop
+from kd.types import Batch, Output, drop, eligible
 
 
 class Mutual(pl.LightningModule):
@@ -99,14 +99,12 @@ class Mutual(pl.LightningModule):
         order = list(batch.inputs)
         columns = {name: [order.index(m) for m in model.modalities] for name, model in self.models.items()}  # type: ignore[union-attr]
         counted = {name: eligible(batch.present, "any", own, batch.labelled) for name, own in columns.items()}
-        known = {"label": batch.label, "labelled": batch.labelled, "index": batch.index}
         found = {}
         for name, own in answers.items():
             each = self.task.loss(own.logits.float(), batch.label, batch.labelled & counted[name])
             for other, given in answers.items():
                 if other != name:
-                    both = counted[name] & counted[other]
-                    taught = self.objective(own, given.detach(), **known, valid=both)
+                    taught = self.objective(own, given.detach(), **known(batch, counted[name] & counted[other]))
                     each = each + self.weight / (len(answers) - 1) * taught
             found[name] = each.sum() / len(batch)
         return found

@@ -24,12 +24,12 @@ from kd.distill.module import SCORE, Distiller
 from kd.distill.rates import stacked_optimizer
 from kd.distill.recombine import recombine
 from kd.distill.stack import StackedEdge, StackedWeights, kind_of
-from kd.distill.view import eligible, grown, judged, pattern, row_draws
+from kd.distill.view import grown, judged, pattern, row_draws
 from kd.errors import ConfigError
 from kd.models.network import as_output
 from kd.models.stacked import Stacked, unreplicable
 from kd.seeding import derive, generator
-from kd.types import Batch, Output, drop
+from kd.types import Batch, Output, drop, eligible
 
 ALIKE = ("sees", "rows", "select", "rates", "schedule_part", "drop_warmup", "recombine")
 """What all replicas of a stack share; everything else may differ."""

@@ -13,10 +13,9 @@ from torch.utils.data import DataLoader
 
 from kd.config import Baseline, Node
 from kd.data.module import loader, rows_with
-from kd.distill.view import eligible
 from kd.errors import MaskError
 from kd.record import digest
-from kd.types import Batch
+from kd.types import Batch, eligible
 
 if TYPE_CHECKING:
     from kd.data.masks import Mask

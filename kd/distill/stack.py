@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kd.data.source import Source
 from kd.data.stream import GlobalBatches, StepBatches
-from kd.distill.loss import Edge, reads
+from kd.distill.loss import Edge, known, reads
 from kd.distill.teachers import LOGITS, Cached, Frozen
 from kd.errors import ConfigError, MaskError
 from kd.models.leaves import Fold
@@ -239,7 +239,7 @@ def _stacked_objective(
 
     def call(student: Output, teacher: Output, batch: Batch, valid: Tensor) -> Tensor:
         own, given = _read(student, objectives[0], "student"), _read(teacher, objectives[0], "teacher")
-        each: Tensor = forward(own, given, _known(batch, valid))
+        each: Tensor = forward(own, given, known(batch, valid))
         return each
 
     return held, call
@@ -257,7 +257,7 @@ def _rowwise(
         for name, values in own.items():
             place, _, number = name.rpartition(".")
             setattr(held.get_submodule(place), number, fold.spread(values, len(batch)).to(student.logits.dtype))
-        each: Tensor = held(student, teacher, **_known(batch, valid))
+        each: Tensor = held(student, teacher, **known(batch, valid))
         return each
 
     return nn.Module(), call
@@ -268,10 +268,6 @@ def _read(output: Output, objective: nn.Module, role: Literal["student", "teache
     return {name: output.read(name) for name in dict.fromkeys((*reads(objective, role), *LOGITS))}
 
 
-def _known(batch: Batch, valid: Tensor) -> dict[str, Tensor]:
-    return {"label": batch.label, "labelled": batch.labelled, "index": batch.index, "valid": valid}
-
-
 class StackedWeights(nn.Module):
     """How R students weigh their teachers, each in its own numbers.
 
@@ -279,6 +275,8 @@ class StackedWeights(nn.Module):
         weights: one per replica, of one kind.
         fold: of the students' stack.
     """
+
+    reads_losses = False
 
     def __init__(self, weights: Sequence[TeacherWeights], fold: Fold) -> None:
         super().__init__()

@@ -95,18 +95,3 @@ GOLDEN, FIRST, SECOND = (c - 2**64 for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Shift int64 to the right as if it had no sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def eligible(present: Tensor, rows: str, own: Sequence[int], labelled: Tensor) -> Tensor:
-    """Return bool [B]: rows a node may learn from.
-
-    Args:
-        present: bool [B, M], columns of the source.
-        rows: `any` of the node's own modalities, or `complete` over the source's, or `labelled`: any that show a label.
-        own: the node's columns.
-        labelled: bool [B].
-    """
-    if rows == "complete":
-        return present.all(dim=1)
-    found = present[:, list(own)].any(dim=1)
-    return found & labelled if rows == "labelled" else found

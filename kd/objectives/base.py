@@ -52,6 +52,11 @@ class Objective(nn.Module):
     student_reads: tuple[str, ...] = ("logits",)
     teacher_reads: tuple[str, ...] = ("logits",)
 
+    @property
+    def compares_logits(self) -> bool:
+        """Whether it reads logits of both networks, and nothing else."""
+        return (self.student_reads, self.teacher_reads) == (("logits",), ("logits",))
+
     def each(self, student: Read, teacher: Read, rows: Rows) -> Tensor:
         """Return the loss per sample [B]; what rows outside `valid` get does not matter, as long as it is finite."""
         raise NotImplementedError
@@ -92,6 +97,21 @@ class Objective(nn.Module):
         if least is not None and not value >= least:
             raise ConfigError(f"{name}: expected a number of at least {least:g}, got {value}")
         self.register_buffer(name, torch.tensor(value, dtype=torch.float64), persistent=False)
+
+
+class Softened(Objective):
+    """Base of objectives on answers softened by a temperature, and nothing else to set.
+
+    Args:
+        temperature: T > 0; higher spreads the teacher's probability over more classes.
+    """
+
+    rowwise = True
+    temperature: Tensor
+
+    def __init__(self, *, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.number("temperature", temperature, above=0)
 
 
 def _shown(output: Output, name: str, valid: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.objectives.base import Objective, Read, Rows
+from kd.objectives.base import Read, Rows, Softened
 
 
 def bernoulli_kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
@@ -16,20 +16,14 @@ def bernoulli_kl_divergence(student: Tensor, teacher: Tensor, temperature: float
     return temperature**2 * (positive + negative).mean(dim=0)
 
 
-class BernoulliKL(Objective):
+class BernoulliKL(Softened):
     """Mean over labels of the binary `T^2 KL(p_t || p_s)` (Hinton et al. 2015, arXiv 1503.02531, per label).
 
     Args:
         temperature: T > 0.
     """
 
-    rowwise = True
     tasks = ("multilabel",)
-    temperature: Tensor
-
-    def __init__(self, *, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.number("temperature", temperature, above=0)
 
     def each(self, student: Read, teacher: Read, rows: Rows) -> Tensor:
         return bernoulli_kl_divergence(student["logits"], teacher["logits"], self.temperature)

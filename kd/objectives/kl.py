@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd.objectives.base import Objective, Read, Rows
+from kd.objectives.base import Read, Rows, Softened
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
@@ -25,20 +25,14 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor)
     return temperature**2 * divergence
 
 
-class KL(Objective):
+class KL(Softened):
     """`T^2 KL(p_t || p_s)` over classes (Hinton et al. 2015, arXiv 1503.02531).
 
     Args:
         temperature: T > 0; higher spreads the teacher's probability over more classes.
     """
 
-    rowwise = True
     tasks = ("multiclass",)
-    temperature: Tensor
-
-    def __init__(self, *, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.number("temperature", temperature, above=0)
 
     def each(self, student: Read, teacher: Read, rows: Rows) -> Tensor:
         return kl_divergence(student["logits"], teacher["logits"], self.temperature)

@@ -39,7 +39,7 @@ class LogitStandardisation(Wrapper):
 
     def __init__(self, *, loss: Mapping[str, Any], form: Literal["paper", "code"] = "paper") -> None:
         super().__init__(loss=loss)
-        if (self.loss.student_reads, self.loss.teacher_reads) != (("logits",), ("logits",)):
+        if not self.loss.compares_logits:
             raise ConfigError(f"loss: expected an objective that compares logits, got {loss['name']}")
         self.form = form
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from kd.record import RunRecord
 from kd.report.advised import of_settings, of_variant, settings_table, settings_words, varying
 from kd.report.comparison import pair_matrices
-from kd.report.evidence import optional_table
+from kd.report.evidence import optional_table, primary_metric
 from kd.report.grid import scores_at_test, train_axes, train_by_test, train_by_test_table
 from kd.report.heatmap import over_seeds, subset_heat_map
 from kd.report.leading import SUBSETS, shown_first, simple_methods, validation_means
@@ -71,15 +71,10 @@ def across(
         "grid": grid_section(own, axes, first, rest, metric),
         "shapley": shapley_section(own["shapley"], first, settings, metric, axes),
         "matrices": pair_matrices(own["pairs"], own["validation"], simple),
-        "teaching": teaching_table(own["teaching"], own["contrasts"], _primary(own["validation"], metric), axes),
+        "teaching": teaching_table(own["teaching"], own["contrasts"], primary_metric(own["validation"], metric), axes),
         "teaching_note": NOTE,
         "undrawn": max(0, len(settings) - MOST),
     }
-
-
-def _primary(validation: pd.DataFrame, metric: str) -> str:
-    """Return the task's own metric: the one that validation rows were scored in."""
-    return str(validation["metric"].iloc[0]) if len(validation) else metric
 
 
 def _of(frame: pd.DataFrame, variants: Sequence[object]) -> pd.DataFrame:

@@ -90,12 +90,17 @@ class Evidence:
     @property
     def primary(self) -> str:
         """The task's own metric: the one that validation rows were scored in."""
-        return str(self.validation["metric"].iloc[0]) if len(self.validation) else self.metric
+        return primary_metric(self.validation, self.metric)
 
     @property
     def kinds(self) -> dict[str, str]:
         """What each node is: baseline, teacher, student or ensemble."""
         return {name: str(node.get("kind", "")) for name, node in self.graph.get("nodes", {}).items()}
+
+
+def primary_metric(validation: pd.DataFrame, otherwise: str) -> str:
+    """Return the metric that validation rows were scored in; another one where there are none."""
+    return str(validation["metric"].iloc[0]) if len(validation) else otherwise
 
 
 def leading_metric(subsets: pd.DataFrame, contrasts: pd.DataFrame) -> str:

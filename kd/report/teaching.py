@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from kd.data import SOURCES
+from kd.registry import keywords
 from kd.report.evidence import Evidence
 from kd.report.setting import value_name
 from kd.report.tables import NOTHING, metric_name, number, subset_order
@@ -16,9 +18,6 @@ NUMBERS = (
     *("taught", "labelled", "teacher_taught", "teacher_hidden", "teacher_test", "student_test"),
     *("entropy", "agreement", "agreement_subsets", "information"),
 )
-SCORES = ("teacher_taught", "teacher_hidden", "teacher_test", "student_test")
-SHARED = 0.5
-"""What synthetic data share unless a config says otherwise: `kd.data.synthetic`."""
 NOTE = (
     "Taught are the training rows on which the teacher counts. Its score is on those that show their label, and on "
     "those whose label is hidden, which the data know and nobody learnt from. Fidelity is the share of test rows for "
@@ -108,12 +107,19 @@ def information_table(
         method = str(scores[subset].idxmax())
         loss = surprise[(surprise["subset"] == subset) & (surprise["node"] == method)]["value"].mean()
         rows.append({"subset": subset, "at least": number(entropy - loss, "nll"), "by": method})
-    gamma = config.get("data", {}).get("gamma", SHARED) if config.get("data", {}).get("name") == "synthetic" else None
+    gamma = _shared(config.get("data", {}))
     told = f"Of {number(entropy, 'nll')} nats that the labels have."
     known = (
         "" if gamma is None else f" In these synthetic data gamma = {gamma:g} of every modality's features is shared."
     )
     return pd.DataFrame(rows), told + known
+
+
+def _shared(data: Mapping[str, Any]) -> float | None:
+    """Return what the modalities of synthetic data share, also where a config leaves it as it is; None of others."""
+    if data.get("name") != "synthetic":
+        return None
+    return float(data.get("gamma", keywords(SOURCES["synthetic"].load())["gamma"].default))
 
 
 def _verdicts(contrasts: pd.DataFrame, student: str, setting: dict[str, object]) -> str:

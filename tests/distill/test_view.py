@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.data.stream import StepBatches
-from kd.distill.view import SAMPLED_SUBSETS, eligible, orderings, row_draws, subsets
-from kd.types import drop
+from kd.distill.view import SAMPLED_SUBSETS, orderings, row_draws, subsets
+from kd.types import drop, eligible
 
 
 @given(seed=st.integers(0, 10_000), probability=st.floats(0, 0.99))
