@@ -42,6 +42,9 @@ class Node:
     rows: Literal["any", "complete", "labelled"] = "any"
     """Training rows: with at least one modality it sees; with every modality of the data; or with one it sees and a
     label, where its teachers would teach it on rows without a label as well."""
+    labelled_share: float | None = None
+    """Share of each batch, in (0, 1), that has a label, where it learns from rows without one as well; null takes rows
+    as they come."""
     drop: float = 0.0
     """Probability in [0, 1) that an available modality is hidden in training; one always stays."""
     drop_warmup: float = 0.0

@@ -89,6 +89,19 @@ def read(path: Path, users: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merge(merged, own)
 
 
+def fragment(path: Path, name: str) -> dict[str, Any]:
+    """Read a fragment as a config file would that uses it.
+
+    Args:
+        path: the config file.
+        name: as it stands under `use`.
+
+    Raises:
+        ConfigError: the fragment, or one that it uses, cannot be read.
+    """
+    return read(_used(path, name), (path.resolve(),))
+
+
 def _used(path: Path, name: str) -> Path:
     """Return the file that a config uses: beside it or, where there is none, of the shipped `configs/`."""
     home = os.environ.get("KD_HOME")

@@ -1,4 +1,7 @@
-"""A grid over the fields of a config: every combination of its values is a study of its own, a variant."""
+"""A grid over the fields of a config: every combination of its values is a study of its own, a variant.
+
+The values of the axis `use` are fragments, named by their files: settings that differ in more than one field.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,14 @@ from kd.config import Study
 from kd.errors import ConfigError
 from kd.parsing import parse
 from kd.registry import suggest
-from kd.tree import load_tree, merge
+from kd.tree import fragment, load_tree, merge
 
 REPLICAS = 128
 """Trainings of one stack at most, where a config does not say: more cost hardly less each, and take more memory."""
+FRAGMENTS = "use"
+"""The axis whose values are files."""
+SAME = ("seeds", "first_seed", *(item.name for item in fields(Study) if not item.metadata.get("decides", True)))
+"""Fields that all variants have alike."""
 
 
 @dataclass
@@ -44,7 +51,7 @@ class Grid:
 
     Attributes:
         variants: in the order of the axes, the last one fastest.
-        axes: dotted field, `*` for every name -> its values.
+        axes: dotted field, `*` for every name -> its values; `use` -> names of fragments, those of their files.
         replicas: trainings of one stack at most; 1 trains each alone.
         source: the file, for errors.
     """
@@ -92,6 +99,10 @@ def make_grid(tree: Mapping[str, Any], source: str = "") -> Grid:
     replicas = tree.pop("replicas", REPLICAS)
     axes = dict(_axes(tree.pop("grid", None) or {}, "grid"))
     found = [fault for axis, values in axes.items() for fault in _axis_faults(axis, values, tree)]
+    fragments: dict[str, dict[str, Any]] = {}
+    if FRAGMENTS in axes and not found:
+        fragments, found = _fragments(axes[FRAGMENTS], source)
+        axes[FRAGMENTS] = list(fragments)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
         found.append(f"replicas: expected a whole number of at least 1, got {replicas!r}")
     if found:
@@ -100,7 +111,7 @@ def make_grid(tree: Mapping[str, Any], source: str = "") -> Grid:
     for chosen in product(*axes.values()):
         values = dict(zip(axes, chosen, strict=True))
         try:
-            variants.append(Variant(values, parse(_with(tree, values))))
+            variants.append(Variant(values, parse(_with(tree, values, fragments))))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
@@ -123,9 +134,8 @@ def _axes(tree: Any, where: str) -> list[tuple[str, Any]]:
 
 def _axis_faults(axis: str, values: Any, tree: Mapping[str, Any]) -> list[str]:
     top = axis.split(".")[0]
-    same = ["seeds", "first_seed", *(item.name for item in fields(Study) if not item.metadata.get("decides", True))]
-    known = [item.name for item in fields(Study)] + ["defaults"]
-    if top in same:
+    known = [item.name for item in fields(Study)] + ["defaults", FRAGMENTS]
+    if top in SAME:
         return [f"grid.{axis}: one for all variants; set {top} itself"]
     if top not in known:
         return [f"grid.{axis}: unknown key; {suggest(top, known)}"]
@@ -138,6 +148,22 @@ def _axis_faults(axis: str, values: Any, tree: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _fragments(files: Sequence[Any], source: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the name of each fragment -> what it sets, and one sentence for each that no variant can use."""
+    if not all(isinstance(file, str) for file in files):
+        return {}, [f"grid.{FRAGMENTS}: expected names of files, got {list(files)!r}"]
+    found = {Path(file).stem: fragment(Path(source), file) for file in files}
+    faults = [
+        f"grid.{FRAGMENTS}: {name} sets {key}, which all variants have alike; set {key} in the config itself"
+        for name, tree in found.items()
+        for key in ("grid", "replicas", "quick", *SAME)
+        if key in tree
+    ]
+    if len(found) < len(files):
+        faults.append(f"grid.{FRAGMENTS}: two files of one name; tables tell settings by it, so rename one")
+    return found, faults
+
+
 def _paths(tree: Any, keys: Sequence[str]) -> list[list[str]]:
     """Return the paths that a dotted field with `*` stands for."""
     if not keys:
@@ -147,11 +173,14 @@ def _paths(tree: Any, keys: Sequence[str]) -> list[list[str]]:
     return [[name, *rest] for name in names for rest in _paths(below.get(name), keys[1:])]
 
 
-def _with(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with some fields set, merged as the command line would."""
-    found = copy.deepcopy(dict(tree))
+def _with(
+    tree: Mapping[str, Any], values: Mapping[str, Any], fragments: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a config with some fields set, merged as the command line would; fragments first."""
+    below = merge(tree, fragments[values[FRAGMENTS]]) if FRAGMENTS in values else tree
+    found = copy.deepcopy(dict(below))
     for axis, value in values.items():
-        for path in _paths(tree, axis.split(".")):
+        for path in _paths(below, axis.split(".")) if axis != FRAGMENTS else ():
             above: Any = copy.deepcopy(value)
             for key in reversed(path):
                 above = {key: above}

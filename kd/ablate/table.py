@@ -149,6 +149,7 @@ def _about(plan: Plan, folders: Mapping[int, Path], failed: Failures) -> dict[st
         "title": grid.first.title,
         "axes": grid.axes,
         "config of the first variant": study,
+        "masks": {str(place): variant.study.mask for place, variant in enumerate(grid.variants)},
         "variants": {grid.variants[variant].name: str(folder.name) for variant, folder in folders.items()},
         "seeds": list(range(grid.first.first_seed, grid.first.first_seed + grid.first.seeds)),
         "trainings": plan.trainings,

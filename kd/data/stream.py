@@ -71,11 +71,49 @@ class StepBatches(GlobalBatches):
 
     def round(self) -> Tensor:
         """Return the rows of this epoch's steps, int64 [steps, rows of a batch of all processes]."""
-        size = self.batch_size * processes()[1]
-        wanted, rows = self.steps * size, len(self.ids)
-        number, skipped = divmod(self.epoch * wanted, rows)
-        passes = [self._order(number + later) for later in range(-(-(skipped + wanted) // rows))]
-        return self.ids[torch.cat(passes)[skipped : skipped + wanted]].view(self.steps, size)
+        return self._drawn(self.ids, self.size, "order")
 
-    def _order(self, number: int) -> Tensor:
-        return torch.randperm(len(self.ids), generator=generator(self.seed, "order", number))
+    @property
+    def size(self) -> int:
+        """Rows of a batch of all processes."""
+        return self.batch_size * processes()[1]
+
+    def _drawn(self, ids: Tensor, size: int, name: str) -> Tensor:
+        """Return int64 [steps, size]: this epoch's part of the shuffled passes over some rows."""
+        wanted, rows = self.steps * size, len(ids)
+        number, skipped = divmod(self.epoch * wanted, rows)
+        orders = [
+            torch.randperm(rows, generator=generator(self.seed, name, number + later))
+            for later in range(-(-(skipped + wanted) // rows))
+        ]
+        return ids[torch.cat(orders)[skipped : skipped + wanted]].view(self.steps, size)
+
+
+class SharedBatches(StepBatches):
+    """The same, each batch shared out between labelled rows and rows without a label, at one ratio.
+
+    As rows come, a batch of few labelled among many holds hardly a label; semi-supervised training fixes their ratio
+    (FixMatch, Sohn et al. 2020, arXiv 2001.07685). Both kinds are streams of their own, and lie evenly in a batch, so
+    that each process and each accumulated batch has its share of them.
+
+    Args:
+        labelled: row ids to draw from.
+        others: row ids of the other kind.
+        share: of labelled rows in a batch, in (0, 1), rounded to rows; at least one of each kind.
+        batch_size: at least 2.
+        steps: batches per round.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, labelled: Tensor, others: Tensor, *, share: float, batch_size: int, steps: int, seed: int
+    ) -> None:
+        super().__init__(torch.cat([labelled, others]), batch_size=batch_size, steps=steps, seed=seed)
+        self.labelled, self.others, self.share = labelled, others, share
+
+    def round(self) -> Tensor:
+        own = min(max(round(self.share * self.size), 1), self.size - 1)
+        kinds = (self.labelled, own, "labelled"), (self.others, self.size - own, "others")
+        rows = torch.cat([self._drawn(ids, size, name) for ids, size, name in kinds], dim=1)
+        evenly = torch.cat([(torch.arange(size) + 0.5) / size for _, size, _ in kinds])
+        return rows[:, evenly.argsort(stable=True)]

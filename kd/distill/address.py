@@ -41,7 +41,7 @@ def node_address(study: Study, name: str, data: Fingerprints, parents: Mapping[s
         for key, edge in edges_into(study, name).items()
     }
     if not edges:
-        del node["taught"]  # nobody teaches it
+        del node["taught"], node["labelled_share"]  # nobody teaches it, and all its rows have a label
     node["augment"] = {m: part for m, part in node["augment"].items() if m in node["sees"]}
     node["init"] = _init(node["init"], parents)
     rooms = ["models", "distill", "tasks", "types", "seeding", "data/stream"] + (["objectives"] if edges else [])

@@ -29,8 +29,8 @@ TAKEN = {"accelerator", "gradient_clip_val", *UNDECIDING} - {"logger", "loggers"
 def form(study: Study, name: str, address: Mapping[str, Any], forms: Mapping[str, Any]) -> dict[str, Any]:
     """Return what trainings of one stack have in common: an address without all that may be each replica's own.
 
-    Own are seed, mask, rows hidden, initial weights, teachers, the weights of the losses, the objectives' numbers,
-    learning rate and weight decay.
+    Own are seed, mask, order of rows, rows hidden, initial weights, teachers, the weights of the losses, the numbers of
+    objectives, learning rate and weight decay.
 
     Args:
         study: the config.
@@ -40,7 +40,7 @@ def form(study: Study, name: str, address: Mapping[str, Any], forms: Mapping[str
     """
     found = copy.deepcopy({key: value for key, value in address.items() if key not in ("seed", "mask", "name")})
     node = found["node"]
-    for key in ("drop", "supervised", "taught"):
+    for key in ("drop", "supervised", "taught", "labelled_share"):
         node.pop(key, None)
     node["optimizer"] = {key: value for key, value in node["optimizer"].items() if key not in OWN}
     node["init"] = _origins(study.nodes[name], forms)

@@ -133,6 +133,11 @@ def _number_faults(node: Node, where: str) -> list[str]:
     for field in ("drop_warmup", "recombine"):
         if not 0 <= getattr(node, field) <= 1:
             found.append(f"{where}.{field}: expected a share in [0, 1], got {getattr(node, field)}")
+    if node.labelled_share is not None and not (0 < node.labelled_share < 1 and node.batch_size > 1):
+        found.append(
+            f"{where}.labelled_share: expected a share in (0, 1), or null, of batches of at least 2 rows, "
+            f"got {node.labelled_share} of {node.batch_size}"
+        )
     for field, least in (("steps", 0), ("validate_every", 1), ("batch_size", 1)):
         if getattr(node, field) < least:
             found.append(f"{where}.{field}: expected at least {least}, got {getattr(node, field)}")

@@ -21,6 +21,9 @@ class GradientSpace(TeacherWeights):
     much objects to. As in the paper the problem is the dual of a one-class support vector machine, which scikit-learn
     solves. One weight vector per batch and set of teachers that saw the row; of two teachers C = 1/2 is their mean.
 
+    When to use:
+        Three teachers or more that pull in different directions. It trains one student at a time.
+
     Args:
         teachers: the edges' names.
         of: `losses`, which are what gradients are taken of.

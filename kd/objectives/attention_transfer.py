@@ -16,6 +16,9 @@ class AttentionTransfer(Hint):
     Zagoruyko & Komodakis 2017 (arXiv 1612.03928), equation 2 with p = 2: the norm itself, not its square. The released
     code takes the mean of squares over positions.
 
+    When to use:
+        Networks with positions: pictures and sequences of one size, or `parts`, where it says which modality counts.
+
     Args:
         student: a layer that gives tokens or pictures, or `parts`: positions are modalities then.
         teacher: the same, of the teacher; as many positions.

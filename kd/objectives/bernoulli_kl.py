@@ -19,6 +19,9 @@ def bernoulli_kl_divergence(student: Tensor, teacher: Tensor, temperature: float
 class BernoulliKL(Softened):
     """Mean over labels of the binary `T^2 KL(p_t || p_s)` (Hinton et al. 2015, arXiv 1503.02531, per label).
 
+    When to use:
+        Where a row has several labels: what `kl` is for classes.
+
     Args:
         temperature: T > 0.
     """

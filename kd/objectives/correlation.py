@@ -18,6 +18,9 @@ class CC(Hint):
     from 0 to `order`, which is the series of `exp(-g ||x - y||^2)` for vectors of length 1. b counts valid rows. Public
     code differs from the paper and from each other: the root of the sum, rows not scaled, or only neighbouring rows.
 
+    When to use:
+        As `sp`, where neighbours should matter more than rows far apart.
+
     Args:
         student: a layer or output, see `kd.objectives.hint.Hint`.
         teacher: the same, of the teacher.

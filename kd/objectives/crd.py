@@ -21,6 +21,10 @@ class CRD(Objective):
     holds the teacher's own representations, which are frozen, and maps them anew: the released code keeps mapped ones,
     which age, estimates a constant from its first batch, and adds the teacher's row against the student's.
 
+    When to use:
+        Many rows, and representations that should tell each from all others. It keeps all of the teacher's rows and
+        trains one student at a time.
+
     Args:
         student: its representation.
         teacher: the teacher's.

@@ -36,6 +36,10 @@ class DIST(Objective):
     Huang et al. 2022 (arXiv 2205.10536), equations 5, 8 and 9; r is Pearson's. The second term is of the batch, and
     every valid row has it. A constant has correlation 0 and gets no gradient, where the released code adds 1e-8.
 
+    When to use:
+        A teacher much larger or much surer than its student: proportions must agree, values need not. Batches should
+        hold several rows of most classes.
+
     Args:
         temperature: T > 0.
         beta: of the relation between classes.

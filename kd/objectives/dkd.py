@@ -42,6 +42,9 @@ class DKD(Objective):
     Deliberate differences: T^2 is in the released code, not in the equation; everything is computed from log-softmax,
     where the code is NaN in float32 at logits times 200. A row without a label takes the teacher's first class.
 
+    When to use:
+        Many classes and a confident teacher, of whose other classes `kl` hears little.
+
     Args:
         temperature: T > 0.
         alpha: of the target's share.

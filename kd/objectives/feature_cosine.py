@@ -12,6 +12,9 @@ class FeatureCosine(Projected):
     """`1 - cos(h_t, r(h_s))`; r is linear and learnt, and there only where sizes differ.
 
     The cosine loss of DistilBERT (Sanh et al. 2019, arXiv 1910.01108, section 2). A zero vector has cosine 0.
+
+    When to use:
+        Representations whose length says little, as those of transformers.
     """
 
     always = False

@@ -17,6 +17,9 @@ class GaussianNLL(Objective):
 
     v is learnt, one per output, the same for all rows; it starts at 1. Where the teacher is far off, v grows and the
     teacher counts less.
+
+    When to use:
+        For values, where a teacher is good at some outputs and poor at others.
     """
 
     tasks = ("regression",)

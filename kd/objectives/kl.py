@@ -28,6 +28,10 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor)
 class KL(Softened):
     """`T^2 KL(p_t || p_s)` over classes (Hinton et al. 2015, arXiv 1503.02531).
 
+    When to use:
+        First: it needs answers only, so that teacher and student may be any networks. Temperatures of 2 to 4; higher
+        ones say more of the unlikely classes.
+
     Args:
         temperature: T > 0; higher spreads the teacher's probability over more classes.
     """

@@ -18,6 +18,9 @@ class LabelSmoothing(Objective):
     taught. Szegedy et al. 2016 (arXiv 1512.00567) at T = 1; the virtual teacher of Yuan et al. 2020 (arXiv 1909.11723).
     A row without a label gets 0.
 
+    When to use:
+        As a control: a gain that this has too is not the teacher's.
+
     Args:
         smoothing: share in (0, 1] that is spread over all classes.
         temperature: T > 0.

@@ -32,6 +32,9 @@ class LogitStandardisation(Wrapper):
     The temperature is the inner objective's. The deviation is over C classes as in the paper's algorithm; the released
     code divides by C - 1.
 
+    When to use:
+        Logits of very different scale, as of teachers and students of different size; around any objective on logits.
+
     Args:
         loss: an objective that compares logits, as `{name: kl, temperature: 2}`.
         form: `paper`, or `code` for C - 1.

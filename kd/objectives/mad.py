@@ -16,6 +16,9 @@ class MAD(Objective):
     is the paper's sum over rows. The released classification code weighs columns in place of rows, by broadcasting, and
     is NaN for a confident teacher; entropies here come from log-softmax. A teacher certain of all rows gives 0.
 
+    When to use:
+        As `sp`, where the teacher's uncertain rows matter most: those between classes.
+
     Args:
         student: a layer or output, see `kd.objectives.hint.Hint`.
         teacher: the same, of the teacher.

@@ -13,6 +13,9 @@ class NST(Hint):
 
     Huang & Wang 2017 (arXiv 1707.01219), equations 2, 3 and 6 (polynomial, d = 2, c = 0); every channel's pattern has
     length 1. Numbers of channels may differ.
+
+    When to use:
+        Networks with positions whose numbers of channels differ.
     """
 
     def fit_to(self, student: Tensor, teacher: Tensor) -> None:

@@ -16,6 +16,9 @@ class PKT(Hint):
     Passalis & Tefas 2018 (arXiv 1803.10837), equations 4 to 8 with the cosine kernel. The paper sums over all pairs, a
     row's share of which this is; the released code counts a row as its own neighbour, takes the mean over pairs and has
     no finite gradient at a row of zeros.
+
+    When to use:
+        As `rkd`, where only a row's nearest neighbours matter.
     """
 
     def compare(self, student: Tensor, teacher: Tensor, rows: Rows) -> Tensor:

@@ -16,6 +16,9 @@ class ProtoKD(Hint):
 
     Wang et al. 2023 (arXiv 2303.09830), equations 3 to 5, with rows in the place of voxels. Classes without a labelled
     valid row in the batch are left out; a row without a label is compared with the prototypes of the others.
+
+    When to use:
+        Few classes: most should have labelled rows in every batch.
     """
 
     tasks = ("multiclass",)

@@ -36,6 +36,9 @@ class RKD(Hint):
     valid rows. The released code counts tuples that name a row twice, which are 0 whatever the networks do: its mean
     over n rows is (n - 1) / n of ours for distances, (n - 1)(n - 2) / n^2 for angles.
 
+    When to use:
+        Representations that are compared by distance, as in retrieval.
+
     Args:
         student: a layer or output, see `kd.objectives.hint.Hint`.
         teacher: the same, of the teacher.

@@ -20,6 +20,9 @@ class Shuffled(Wrapper):
     another, and no row keeps its own. A row without another gets 0. Ours, a control: `all` keeps what soft labels are
     like on the whole, `class` also what they are like for the row's class: only what is said of the row itself is lost.
 
+    When to use:
+        As a control: a gain that this has too does not come from what the teacher says of the row.
+
     Args:
         loss: any objective, as `{name: kl, temperature: 2}`.
         within: from any row, or from a labelled one of the same `class`; rows without a label get 0 then.

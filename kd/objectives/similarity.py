@@ -19,6 +19,9 @@ class SP(Hint):
 
     Tung & Mori 2019 (arXiv 1907.09682), equations 1 to 4; b counts valid rows. A row's loss is the mean over its pairs.
     torchdistill 1.1.5 scales rows by their L1 norm, which the paper does not mean.
+
+    When to use:
+        Networks of any two sizes, with no map to learn; batches of 32 and more.
     """
 
     def compare(self, student: Tensor, teacher: Tensor, rows: Rows) -> Tensor:

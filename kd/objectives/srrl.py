@@ -19,6 +19,9 @@ class SRRL(Objective):
     logits, both weighted 1. The released connector adds batch normalisation and a ReLU, which ours leaves out: it would
     make a row's loss depend on rows whose teacher is absent.
 
+    When to use:
+        A student whose representation should serve the teacher's head as well.
+
     Args:
         student: its representation, a vector per row.
         teacher: what the teacher's head reads, a vector per row.

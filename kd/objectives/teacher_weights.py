@@ -66,7 +66,11 @@ def shares(score: Tensor, valid: Tensor) -> Tensor:
 
 
 class Mean(TeacherWeights):
-    """All alike (You et al. 2017, doi:10.1145/3097983.3098135)."""
+    """All alike (You et al. 2017, doi:10.1145/3097983.3098135).
+
+    When to use:
+        First, and to compare the others with.
+    """
 
     def score(self, teachers: Tensor, label: Tensor, labelled: Tensor, valid: Tensor) -> Tensor:
         return torch.ones_like(teachers[..., 0])
@@ -74,6 +78,9 @@ class Mean(TeacherWeights):
 
 class Fixed(TeacherWeights):
     """A number per teacher, shared out anew among those that saw the row (KDD 2020's alpha, as shares).
+
+    When to use:
+        Where one teacher is known to be better: its share is yours to set, or to tune.
 
     Args:
         teachers: the edges' names.
@@ -105,6 +112,9 @@ class Best(Fixed):
     LCKD's election of a teacher (Wang et al. 2023, arXiv 2310.01035), which elects anew as training goes on; ours is
     elected once, by validation rows, and per row among those that are there.
 
+    When to use:
+        Unimodal teachers of very unequal quality.
+
     Args:
         teachers: the edges' names.
         of: what is combined.
@@ -126,6 +136,9 @@ class Entropy(TeacherWeights):
     """`(1 - H_k / sum H) / (K - 1)` over the K teachers that saw the row; one alone counts fully.
 
     Kwon et al. 2020 (doi:10.1109/ICASSP40776.2020.9054698), in the form that the code of CA-MKD compares with.
+
+    When to use:
+        Teachers whose certainty can be trusted; rows need no label.
     """
 
     tasks = ("multiclass",)
@@ -145,6 +158,9 @@ class Confidence(TeacherWeights):
 
     Zhang et al. 2022 (arXiv 2201.00007), equation 3, over the K teachers that saw the row; one alone counts fully, and
     a row without a label is weighed by entropy. The released code divides once more by the number of teachers.
+
+    When to use:
+        Teachers that are each wrong on other rows, and rows with labels.
     """
 
     tasks = ("multiclass",)
@@ -166,6 +182,9 @@ class Learnt(TeacherWeights):
 
     Amortised over rows, as in the student-led weighting of AMTML-KD (Liu et al. 2020, arXiv 2103.04062) without its
     dependence on the row. Left to itself it prefers the teacher that is easiest to imitate.
+
+    When to use:
+        Long trainings whose best shares nobody knows.
     """
 
     raw: Tensor

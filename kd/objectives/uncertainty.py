@@ -18,6 +18,10 @@ class UncertaintyWeighted(Wrapper):
     Ours, a control: the weighting of several teachers by entropy (Kwon et al. 2020,
     doi:10.1109/ICASSP40776.2020.9054698) for one.
 
+    When to use:
+        A teacher that knows when it does not know, as one of few rows may; and as a control for weighing several by
+        entropy.
+
     Args:
         loss: any objective, as `{name: kl, temperature: 2}`.
     """

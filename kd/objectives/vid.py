@@ -23,6 +23,9 @@ class VID(Projected):
     Ahn et al. 2019 (arXiv 1904.05835), equations 4 to 6, `s_c^2 = softplus(a_c) + epsilon`. The released code takes the
     mean over features, and m of three layers.
 
+    When to use:
+        A teacher that knows more than its student can: features out of reach get a wide variance, and count less.
+
     Args:
         student: a layer or output, see `kd.objectives.hint.Hint`.
         teacher: the same, of the teacher.

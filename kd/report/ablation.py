@@ -13,7 +13,7 @@ from markupsafe import Markup
 from kd.record import RunRecord, load_record, write_atomic
 from kd.report import tables, words
 from kd.report.across import across, read_frames, setting_names
-from kd.report.advised import study_of
+from kd.report.advised import first_study
 from kd.report.axis import axis_chart
 from kd.report.evidence import leading_metric, read_document, read_table
 from kd.report.matrix import COUNTS, LEGEND, matrix_table
@@ -57,8 +57,8 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
     areas = read_table(record, folder, "areas") if "areas" in record.files else pd.DataFrame()
     parts = comparable(record, values, axes)
     provenance = read_document(record, folder, "provenance")
-    config = study_of(provenance.get("config of the first variant"))
-    told = sections(record, folder, parts, config, axes, metric)
+    config = first_study(provenance)
+    told = sections(record, folder, parts, provenance, axes, metric)
     origins = origins_of_variance(values, axes, config)
     return {
         "title": record.name,
@@ -103,18 +103,17 @@ def sections(
     record: RunRecord,
     folder: Path,
     parts: Mapping[str, pd.DataFrame],
-    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     axes: list[str],
     metric: str,
 ) -> dict[str, dict[str, Any]]:
     """Return what each part of an ablation says across its settings, by the part's label."""
     frames, results = read_frames(record, folder), read_table(record, folder, "results")
-    return {
-        label: across(
-            {**frames, "results": results[results["variant"].isin(set(own["variant"]))]}, config, axes, metric, place
-        )
-        for place, (label, own) in enumerate(parts.items())
-    }
+    told = {}
+    for place, (label, own) in enumerate(parts.items()):
+        here = {**frames, "results": results[results["variant"].isin(set(own["variant"]))]}
+        told[label] = across(here, provenance, axes, metric, place)
+    return told
 
 
 def origins_of_variance(values: pd.DataFrame, axes: list[str], config: Mapping[str, Any]) -> list[Shares]:
@@ -263,15 +262,14 @@ def tally(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: an ablation's `contrasts`, of one part.
     """
-    tested = "p" in frame and frame["p"].notna().any()
-    sure = pd.Series(holm(frame["p"]), frame.index) < ALPHA if tested else frame["verdict"].isin(["better", "worse"])
+    sure = _sure(frame)
     rows = []
     for method, own in frame.groupby("method", sort=False):
         cells = {}
         for baseline, found in own.groupby("baseline", sort=False):
             metric, told = found["metric"].iloc[0], found[sure[found.index]]
             if len(found) == 1:
-                star = "*" if tested and len(told) else ""
+                star = "*" if _tested(frame) and len(told) else ""
                 cells[f"against {baseline}"] = _alone(found.iloc[0], metric) + star
                 continue
             ends = [tables.number(found["estimate"].agg(end), metric, signed=True) for end in ("min", "max")]
@@ -279,6 +277,43 @@ def tally(frame: pd.DataFrame) -> pd.DataFrame:
             cells[f"against {baseline}"] = f"{ends[0]} to {ends[1]}; {', '.join(counts) or 'neither'} of {len(found)}"
         rows.append({"method": method, **cells})
     return pd.DataFrame(rows).fillna(tables.NOTHING)
+
+
+def verdicts(frame: pd.DataFrame, axes: Sequence[str], baseline: str) -> pd.DataFrame:
+    """Return every method's comparison with one baseline as text: a row per method, a column per setting.
+
+    A star says that Holm's test over all comparisons of the frame is sure.
+
+    Args:
+        frame: an ablation's `contrasts`, of one part.
+        axes: of the grid; their values name the columns.
+        baseline: that the methods are compared with.
+    """
+    sure = _sure(frame) & _tested(frame)
+    own = frame[frame["baseline"] == baseline]
+    cells = [
+        {
+            "method": row["method"],
+            "setting": ", ".join(value_name(row[axis]) for axis in axes),
+            "cell": _alone(row, row["metric"]) + ("*" if sure[place] else ""),
+        }
+        for place, row in own.iterrows()
+    ]
+    table = pd.DataFrame(cells, columns=["method", "setting", "cell"])
+    methods, settings = list(dict.fromkeys(table["method"])), list(dict.fromkeys(table["setting"]))
+    found = table.pivot(index="method", columns="setting", values="cell").reindex(index=methods, columns=settings)
+    return found.fillna(tables.NOTHING).rename_axis(columns=None).reset_index()
+
+
+def _sure(frame: pd.DataFrame) -> pd.Series:
+    """Say per comparison whether Holm's test over all of them finds a difference; without tests, the interval."""
+    if _tested(frame):
+        return pd.Series(holm(frame["p"]), frame.index) < ALPHA
+    return frame["verdict"].isin(["better", "worse"])
+
+
+def _tested(frame: pd.DataFrame) -> bool:
+    return "p" in frame and bool(frame["p"].notna().any())
 
 
 def _alone(found: pd.Series, metric: str) -> str:

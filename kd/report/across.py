@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from kd.record import RunRecord
-from kd.report.advised import of_settings, of_variant, settings_table, settings_words, varying
+from kd.report.advised import first_study, of_settings, of_variant, settings_table, settings_words, varying
 from kd.report.comparison import pair_matrices
 from kd.report.evidence import optional_table, primary_metric
 from kd.report.grid import scores_at_test, train_axes, train_by_test, train_by_test_table
@@ -35,7 +35,7 @@ def read_frames(record: RunRecord, folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def across(
-    frames: Mapping[str, pd.DataFrame], config: Mapping[str, Any], axes: Sequence[str], metric: str, place: int
+    frames: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any], axes: Sequence[str], metric: str, place: int
 ) -> dict[str, Any]:
     """Return the sections of one part of an ablation, whose variants share data and test rows.
 
@@ -43,7 +43,7 @@ def across(
 
     Args:
         frames: `results` of the part's variants, and what `read_frames` gave.
-        config: of the first variant.
+        provenance: of the ablation.
         axes: of the grid.
         metric: the one the report leads with.
         place: of the part, for the ids of figures.
@@ -52,12 +52,12 @@ def across(
     variants = list(dict.fromkeys(results["variant"]))
     own = {name: _of(frames[name], variants) for name in FRAMES}
     nodes = [str(name) for name in dict.fromkeys(results["node"])]
-    simple = simple_methods(config)
+    simple = simple_methods(first_study(provenance))
     means = validation_means(own["validation"], SUBSETS)
     first, rest = shown_first(nodes, means, simple)
     drawn, whole = [*first, *(rest if len(nodes) <= MOST_LINES else [])], versatile(results)
     settings = setting_names(results, axes)
-    advised = of_settings({**own, "results": results}, config, axes)
+    advised = of_settings({**own, "results": results}, provenance, axes)
     return {
         "drawn": drawn,
         "advice": [one for one in advised if one.advices],

@@ -16,7 +16,7 @@ from kd.report.advice_words import advice_table, ground, over_settings, paragrap
 from kd.report.evidence import Evidence, load_evidence, optional_table, read_document, read_table
 from kd.report.leading import OVERS, simple_methods
 from kd.report.parts import comparable
-from kd.report.setting import Setting, setting_name, setting_of, value_name, with_values
+from kd.report.setting import Setting, setting_name, setting_of, value_name
 from kd.report.stamps import APART
 
 
@@ -43,17 +43,17 @@ class Advised:
 
 
 def advised(
-    frames: Mapping[str, pd.DataFrame], config: Mapping[str, Any], values: Mapping[str, Any], simple: Sequence[str]
+    frames: Mapping[str, pd.DataFrame], mask: object, values: Mapping[str, Any], simple: Sequence[str]
 ) -> Advised:
     """Return what the tables of one setting advise; no advice where they hold no validation scores.
 
     Args:
         frames: `subsets`, `validation`, `pairs` and `cost` of this setting.
-        config: its study as plain data.
+        mask: what hid modalities in training, as plain data; None where an older record does not say.
         values: axis -> its value.
         simple: names of the methods to use unless another one is better.
     """
-    setting = setting_of(config, frames["subsets"])
+    setting = setting_of(mask, frames["subsets"])
     found = [advise(frames["validation"], frames["pairs"], over, simple) for over in OVERS]
     advices = [one for one in found if one is not None]
     told = [paragraph(one, frames["cost"]) for one in advices]
@@ -65,26 +65,28 @@ def of_run(evidence: Evidence) -> Advised:
     """Return what a run advises."""
     frames = {name: getattr(evidence, name) for name in ("subsets", "validation", "pairs", "cost")}
     config = study_of(evidence.provenance.get("config"))
-    return advised(frames, config, {}, simple_methods(config))
+    return advised(frames, config.get("mask"), {}, simple_methods(config))
 
 
-def of_settings(frames: Mapping[str, pd.DataFrame], config: Mapping[str, Any], axes: Sequence[str]) -> list[Advised]:
+def of_settings(
+    frames: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any], axes: Sequence[str]
+) -> list[Advised]:
     """Return what each variant of an ablation advises, in their order.
 
     Args:
         frames: `results`, `validation`, `pairs` and `cost` of an ablation, of variants that share test rows.
-        config: of the first variant.
+        provenance: of the ablation.
         axes: of the grid.
     """
     results = frames["results"]
-    simple = simple_methods(config)
+    simple, masks = simple_methods(first_study(provenance)), provenance.get("masks", {})
     varied = varying(results, axes)
     found = []
     for variant, own in results.groupby("variant", sort=False):
         values = {axis: own[axis].iloc[0] for axis in axes}
         of = {name: of_variant(frames[name], variant) for name in ("validation", "pairs", "cost")}
         told = {axis: values[axis] for axis in varied}
-        found.append(advised({**of, "subsets": own}, with_values(config, values), told, simple))
+        found.append(advised({**of, "subsets": own}, masks.get(str(variant)), told, simple))
     return found
 
 
@@ -96,6 +98,11 @@ def varying(frame: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 def of_variant(frame: pd.DataFrame, variant: object) -> pd.DataFrame:
     """Return the rows of one variant; none of a table that an older record lacks."""
     return frame[frame["variant"] == variant] if "variant" in frame else frame.iloc[:0]
+
+
+def first_study(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the study of an ablation's first variant; what all of them share is there."""
+    return study_of(provenance.get("config of the first variant"))
 
 
 def study_of(config: object) -> Mapping[str, Any]:
@@ -131,10 +138,10 @@ def read_advice(folder: Path) -> list[tuple[str, list[Advised]]]:
 def _ablation_parts(record: RunRecord, folder: Path) -> list[tuple[str, list[Advised]]]:
     results = read_table(record, folder, "results")
     frames = {name: optional_table(record, folder, name) for name in ("validation", "pairs", "cost")}
-    config = study_of(read_document(record, folder, "provenance").get("config of the first variant"))
+    provenance = read_document(record, folder, "provenance")
     axes = [axis for axis, _ in record.config["axes"]]
     parts = comparable(record, results, axes)
-    return [(label, of_settings({**frames, "results": own}, config, axes)) for label, own in parts.items()]
+    return [(label, of_settings({**frames, "results": own}, provenance, axes)) for label, own in parts.items()]
 
 
 def advice_summary(folder: Path) -> list[str]:

@@ -78,14 +78,14 @@ def column_order(columns: Sequence[str]) -> list[str]:
 
 
 def train_axes(axes: Sequence[str]) -> list[str]:
-    """Return the axes that set how modalities are hidden in training; all of them where none does.
+    """Return the axes that can set how modalities are hidden in training; all of them where none does.
 
     A grid of one has no axis: its only variant names the row.
 
     >>> train_axes(["mask.rate", "edges.*.weight"]), train_axes(["nodes.a.drop"]), train_axes([])
     (['mask.rate'], ['nodes.a.drop'], ['variant'])
     """
-    return [axis for axis in axes if axis == "mask" or axis.startswith("mask.")] or list(axes) or ["variant"]
+    return [axis for axis in axes if axis in ("mask", "use") or axis.startswith("mask.")] or list(axes) or ["variant"]
 
 
 def train_by_test(means: pd.DataFrame, keys: Sequence[str], metric: str) -> dict[str, HeatMap]:

@@ -32,16 +32,16 @@ class Setting:
         return self.kind == MNAR
 
 
-def setting_of(config: Mapping[str, Any], frame: pd.DataFrame) -> Setting:
+def setting_of(mask: object, frame: pd.DataFrame) -> Setting:
     """Return the setting of scores on test rows.
 
     Args:
-        config: the study as plain data.
+        mask: what hid modalities in training, as plain data; None where a record does not say.
         frame: a table of scores of one setting, with `n` and, in newer records, the kind of mask.
     """
     kinds = list(dict.fromkeys(frame[KIND].dropna())) if KIND in frame else []
     rows = tuple(int(count) for count in sorted(set(frame["n"])))
-    return Setting(mechanism(config.get("mask")), str(kinds[0]) if kinds else "", rows)
+    return Setting(mechanism(mask), str(kinds[0]) if kinds else "", rows)
 
 
 def mechanism(mask: Any) -> str:
@@ -54,37 +54,6 @@ def mechanism(mask: Any) -> str:
         return ""
     facts = [f"{key} {value_name(value)}" for key, value in mask.items() if key != "name"]
     return ", ".join([str(mask.get("name", "")), *(fact for fact in facts if len(fact) <= 60)])
-
-
-def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config with the mask that the axes of a grid give it.
-
-    Args:
-        config: of the first variant.
-        values: axis -> its value, as the tables of an ablation hold it; axes that are no field of the mask change
-            nothing.
-
-    >>> with_values({"mask": {"name": "mcar", "rate": 0.1}}, {"mask.rate": 0.5, "seeds": 3})["mask"]
-    {'name': 'mcar', 'rate': 0.5}
-    """
-    mask = dict(config.get("mask") or {})
-    for axis, value in values.items():
-        if axis == "mask":
-            mask = plain(value)
-        elif axis.startswith("mask."):
-            mask = replaced(mask, axis.split(".")[1:], plain(value))
-    return {**config, "mask": mask}
-
-
-def replaced(tree: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """Return a nested mapping with another value at a path.
-
-    >>> replaced({"a": {"b": 1, "c": 2}}, ["a", "b"], 3)
-    {'a': {'b': 3, 'c': 2}}
-    """
-    first, *rest = path
-    inner = tree.get(first)
-    return {**tree, first: replaced(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
 
 
 def plain(value: Any) -> Any:

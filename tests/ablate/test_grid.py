@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kd.ablate.grid import load_grid
@@ -74,6 +76,45 @@ def test_faults_of_a_grid_name_the_field_and_the_fix(file, override, message) ->
     with pytest.raises(ConfigError, match=message) as refused:
         load_grid(file, [override])
     assert str(file) in str(refused.value)
+
+
+def fragments(folder, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def test_an_axis_of_fragments_sets_several_fields_at_once_before_the_other_axes(file, tmp_path) -> None:
+    fragments(
+        tmp_path,
+        much="use: below.yaml\nmask: {name: mcar, rate: 0.5}",
+        below="nodes: {one: {steps: 30, drop: 0.1}}",
+        none="mask: {name: complete}",
+    )
+    file.write_text(FILE[: FILE.index("grid:")] + "grid: {use: [much.yaml, none.yaml], nodes.one.drop: [0.2]}")
+    grid = load_grid(file)
+    assert grid.axes == {"use": ["much", "none"], "nodes.one.drop": [0.2]}
+    assert [variant.name for variant in grid.variants] == ["use=much nodes.one.drop=0.2", "use=none nodes.one.drop=0.2"]
+    much, none = (variant.study for variant in grid.variants)
+    assert (much.mask, much.nodes["one"].steps, much.nodes["one"].drop) == ({"name": "mcar", "rate": 0.5}, 30, 0.2)
+    assert (none.mask, none.nodes["one"].steps) == ({"name": "complete"}, 20)
+
+
+@pytest.mark.parametrize(
+    ("files", "texts", "message"),
+    [
+        (["a.yaml"], {"a": "seeds: 3"}, r"grid\.use: a sets seeds, which all variants have alike; set seeds in"),
+        (["a.yaml"], {"a": "grid: {mask.rate: [0.1]}"}, "a sets grid, which all variants have alike"),
+        (["a.yaml", "./a.yaml"], {"a": "split: {seed: 1}"}, "two files of one name; tables tell settings by it"),
+        ([{"name": "a"}], {}, "expected names of files"),
+        (["b.yaml"], {}, r"b\.yaml: no such config"),
+        (["a.yaml"], {"a": "use: grid.yaml"}, "uses itself in the end"),
+    ],
+)
+def test_fragments_that_no_variant_can_use_are_refused(file, tmp_path, files, texts, message) -> None:
+    fragments(tmp_path, **texts)
+    file.write_text(FILE[: FILE.index("grid:")] + f"grid: {{use: {json.dumps(files)}}}")
+    with pytest.raises(ConfigError, match=message):
+        load_grid(file)
 
 
 def test_a_grid_is_not_a_study(file) -> None:

@@ -15,12 +15,14 @@ from kd.ablate.plan import make_plan
 from kd.ablate.work import train_stack
 from kd.config import Study
 from kd.distill.address import node_address, parents_of
-from kd.distill.fit import Setting, build, train_graph, training_rows
+from kd.distill.fit import Setting, build, stream, train_graph, training_rows
+from kd.distill.form import form
 from kd.distill.graph import part_faults
 from kd.distill.trained import package_folder, rows_seen
 from kd.models.package import load_package
 from kd.parsing import parse
 from kd.record import load_record, run_folder
+from kd.study.check import faults
 from kd.study.replicate import Silent
 
 LABELS = {"name": "unlabelled", "labels": 60}
@@ -48,6 +50,51 @@ def test_a_student_of_labelled_rows_is_not_taught_on_others() -> None:
         counted = student._counted(batch)
         assert torch.equal(counted, batch.labelled if rows == "labelled" else torch.ones_like(batch.labelled))
     assert len(data.rows_for(data.modalities, "labelled")) == 40
+
+
+def test_batches_have_their_share_of_labels_where_there_are_rows_without_one(
+    small_study: Callable[..., Study], setting_of: Callable[..., Setting], store: object
+) -> None:
+    study = small_study(mask=LABELS)
+    setting = Setting.of(*(getattr(setting_of(study), key) for key in ("source", "split", "mask")), 0)
+    packages = {name: package_folder(record) for name, record in train_graph(study, setting).items()}
+    module, _ = build(study, "student", setting, packages)
+
+    def labels(share: float | None, rows: str = "any") -> set[int]:
+        node = replace(study.nodes["student"], labelled_share=share, rows=rows)
+        return {int(setting.source.labelled[batch].sum()) for batch in stream(module, node, setting)}
+
+    assert labels(0.75) == {24}
+    assert len(labels(None)) > 1  # as they come
+    assert labels(0.75, "labelled") == {32}
+
+
+def test_students_that_differ_in_their_share_of_labels_are_of_one_form(
+    small_study: Callable[..., Study], setting_of: Callable[..., Setting]
+) -> None:
+    study, other = small_study(mask=LABELS), small_study(mask=LABELS)
+    for node in other.nodes.values():
+        node.labelled_share = 0.5
+    fingerprints = setting_of(study).fingerprints
+    runs = dict.fromkeys(study.nodes, "run")
+    found = {}
+    for name in study.nodes:
+        own = [node_address(each, name, fingerprints, parents_of(each, name, runs)) for each in (study, other)]
+        shapes = [form(each, name, address, runs) for each, address in zip((study, other), own, strict=True)]
+        assert shapes[0] == shapes[1]
+        found[name] = own[0] == own[1]
+    assert found == {name: name != "student" for name in study.nodes}  # teachers have no row without a label
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.0, 32), (1.0, 32), (1.5, 32), (0.5, 1)])
+def test_a_share_of_labels_that_leaves_one_kind_out_is_a_fault(
+    small_study: Callable[..., Study], share: float, size: int
+) -> None:
+    study = small_study()
+    study.nodes["student"].labelled_share, study.nodes["student"].batch_size = share, size
+    assert any(
+        fault.startswith("nodes.student.labelled_share: expected a share in (0, 1), or null") for fault in faults(study)
+    )
 
 
 def test_taught_multiplies_the_weight_of_every_edge(

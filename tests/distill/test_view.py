@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd.data.stream import StepBatches
+from kd.data.stream import SharedBatches, StepBatches
 from kd.distill.view import SAMPLED_SUBSETS, orderings, row_draws, subsets
 from kd.types import drop, eligible
 
@@ -83,3 +83,27 @@ def test_rounds_continue_the_stream_whatever_was_drawn_before() -> None:
     resumed = StepBatches(ids, batch_size=4, steps=5, seed=1)
     resumed.set_epoch(1)
     assert torch.equal(torch.cat(list(resumed)), whole[20:])
+
+
+def test_batches_are_shared_out_evenly_between_labelled_rows_and_others() -> None:
+    labelled, others = torch.arange(5), torch.arange(100, 113)
+    stream = SharedBatches(labelled, others, share=0.25, batch_size=8, steps=10, seed=0)
+    batches = list(stream)
+    for batch in batches:
+        assert [int((half < 100).sum()) for half in batch.split(4)] == [1, 1]
+    drawn = torch.cat(batches)
+    for own in (labelled, others):
+        passes = drawn[torch.isin(drawn, own)].split(len(own))
+        assert all(sorted(one.tolist()) == own.tolist() for one in passes if len(one) == len(own))
+        assert len(passes) > 3
+
+
+def test_shared_batches_continue_in_the_next_round_and_keep_one_row_of_each_kind() -> None:
+    def stream(steps: int, share: float = 0.5) -> SharedBatches:
+        return SharedBatches(torch.arange(3), torch.arange(10, 17), share=share, batch_size=4, steps=steps, seed=1)
+
+    resumed = stream(5)
+    resumed.set_epoch(1)
+    assert torch.equal(torch.cat(list(resumed)), torch.cat(list(stream(10)))[20:])
+    for share, expected in ((0.001, 1), (0.999, 3)):
+        assert {int((batch < 10).sum()) for batch in stream(5, share)} == {expected}

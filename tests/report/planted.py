@@ -136,7 +136,8 @@ def write_ablation(
     frames["cells"] = pd.DataFrame([{"variant": 0, axis: values[0], "node": nodes[0], "seed": 0, "failed": ""}])
     for name, frame in frames.items():
         frame.to_parquet(folder / f"{name}.parquet")
-    about = {"config of the first variant": config(simple, nodes, {"name": "mcar", "rate": values[0]})}
+    masks = {str(n): v if isinstance(v, dict) else {"name": "mcar", "rate": v} for n, v in enumerate(values)}
+    about = {"config of the first variant": config(simple, nodes, masks["0"]), "masks": masks}
     (folder / "provenance.json").write_text(json.dumps(about))
     files = {name: f"{name}.parquet" for name in frames} | {"provenance": "provenance.json"}
     origins = {str(variant): "same rows" for variant in range(len(settings))}

@@ -140,6 +140,7 @@ def test_train_by_test_has_the_means_and_the_clean_column_first() -> None:
 
 def test_the_axes_of_the_mask_are_the_training_settings() -> None:
     assert train_axes(["edges.*.weight", "mask", "mask_seed"]) == ["mask"]
+    assert train_axes(["use", "mask.rate", "edges.*.weight"]) == ["use", "mask.rate"]
 
 
 def test_of_many_methods_the_best_on_validation_and_the_simple_ones_come_first() -> None:
