@@ -59,10 +59,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer pairs, under 50 seconds; writes nothing")
     parser.add_argument("--replicas", type=int, default=128)
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    for name in ("pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+    quiet()
     pairs = 2 if options.quick else 9
     figures = replicas_beside_one(options.replicas, pairs)
     figures |= products_of_a_wide_stack(pairs)
@@ -80,6 +77,14 @@ def main() -> int:
         keep(figures, options.replicas)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
     return 0
+
+
+def quiet() -> None:
+    """Let Lightning say nothing, and everything run in one thread."""
+    warnings.filterwarnings("ignore")
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
 
 
 class Stopwatch(pl.Callback):
@@ -121,10 +126,13 @@ class Digits:
         self.data.setup("fit")
         self.rows = self.data.rows_for(VIEWS, "complete")
         self.model = {"width": width, "encoder": {"name": "mlp", "hidden": [width]}}
-        source, available = self.data.source, self.data.available
-        whole = [source.batch(ids, available[ids]) for ids in torch.arange(len(source)).split(256)]
         teachers = {view: Frozen(kd.classifier(self.data, sees=[view], **self.model).eval()) for view in VIEWS}
-        self.cached: dict[str, Cached] = {view: cache(teacher, whole) for view, teacher in teachers.items()}
+        self.cached = {view: self.table(teacher) for view, teacher in teachers.items()}
+
+    def table(self, teacher: Frozen) -> Cached:
+        """Return a teacher's answers to all rows."""
+        source, available = self.data.source, self.data.available
+        return cache(teacher, [source.batch(ids, available[ids]) for ids in torch.arange(len(source)).split(256)])
 
     def student(self, seed: int) -> kd.Distiller:
         edges = {view: kd.Edge(table, kd.KL(temperature=TEMPERATURE)) for view, table in self.cached.items()}
@@ -152,18 +160,21 @@ class Digits:
 
     def ours(self, steps: int) -> float:
         """Return the seconds per step of one student in our module."""
-        return fit(self.student(0), batches(self.data.source, self.data.available, self.order(0, steps)))
+        return self.fit(self.student(0), steps)
+
+    def fit(self, student: kd.Distiller, steps: int) -> float:
+        """Return the seconds per step of one student."""
+        return fit(student, batches(self.data.source, self.data.available, self.order(0, steps)))
+
+    def fit_stack(self, students: Sequence[kd.Distiller], steps: int) -> float:
+        """Return the seconds per step of a stack, per student."""
+        stack, available = Replicas(students), self.data.available.expand(len(students), -1, -1)
+        orders = [self.order(seed, steps) for seed in range(len(students))]
+        return fit(stack, ReplicaBatches(self.data.source, available, orders, stack.fold)) / len(students)
 
     def stack(self, replicas: int) -> Callable[[int], float]:
         students = [self.student(seed) for seed in range(replicas)]
-        available = self.data.available.expand(replicas, -1, -1)
-
-        def measured(steps: int) -> float:
-            stack = Replicas(students)
-            orders = [self.order(seed, steps) for seed in range(replicas)]
-            return fit(stack, ReplicaBatches(self.data.source, available, orders, stack.fold)) / replicas
-
-        return measured
+        return lambda steps: self.fit_stack(students, steps)
 
     def loop(self, steps: int) -> float:
         """Return the seconds per step of the same training in plain PyTorch, fused Adam, no framework."""

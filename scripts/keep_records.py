@@ -40,8 +40,8 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     """Write an ablation's tables along its axes, and what it took; return what was written."""
     import pandas as pd
 
-    from kd.report.ablation import by_setting, gather, scores, tally
-    from kd.report.advised import advice_summary
+    from kd.report.ablation import by_setting, gather, scores, tally, verdicts
+    from kd.report.advised import advice_summary, first_study
     from kd.report.evidence import leading_metric
     from kd.report.export import file_name
     from kd.report.parts import comparable
@@ -50,9 +50,15 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     content = gather(record, folder)
     frames = {f"axis{place}": axis["table"] for place, axis in enumerate(content["axes"], 1)}
     declared = pd.read_parquet(folder / record.files["contrasts"])
-    frames["contrasts"] = tally(declared[~under_mnar(declared)])  # those under MNAR masks stay with the run
+    declared = declared[~under_mnar(declared)]  # those under MNAR masks stay with the run
+    frames["contrasts"] = tally(declared)
     results = pd.read_parquet(folder / record.files["results"])
     metric, axes = leading_metric(results, pd.DataFrame()), [axis for axis, _ in record.config["axes"]]
+    study = first_study(json.loads((folder / record.files["provenance"]).read_text()))
+    if study["family"]:
+        table = verdicts(declared, axes, study["family"]["baselines"][0])
+        heads = {name: f"{study['data']['name']} {name}".strip() for name in table.columns[1:]}
+        frames["verdicts"] = table.rename(columns=heads)
     for label, own in comparable(record, scores(results, metric), axes).items():
         frames[file_name(f"settings{label}")] = by_setting(own, axes, metric)
     facts = {

@@ -1,9 +1,10 @@
 """Write the tables in README.md, paper_repro.md and docs/ from the registries and the committed records.
 
 A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME -->`. NAME is `registry:objectives` (or
-another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, or `bench:statistics/level`,
-which reads the table `level` of `docs/records/bench_statistics.json`. `--check` writes nothing and fails where a
-document differs.
+another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, `bench:statistics/level`,
+which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts of
+two ablations beside each other, or `cards:objectives/ONE+OTHER`, a card per method with them. `--check` writes nothing
+and fails where a document differs.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # the script runs from a checkout, installed or not
-    sys.path.insert(0, str(ROOT))
+for _folder in (ROOT, ROOT / "scripts"):  # the script runs from a checkout, installed or not
+    if str(_folder) not in sys.path:
+        sys.path.insert(0, str(_folder))
 
 from kd.errors import KDError, RecordError  # noqa: E402
+from kd.registry import Registry  # noqa: E402
 
 REGISTRIES = {
     "objectives": "kd.objectives:OBJECTIVES",
@@ -123,7 +127,12 @@ def generate(marker: str, root: Path) -> str:
     if kind == "bench" and "/" in name:
         bench, _, table = name.partition("/")
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
+    if kind == "verdicts" and name:
+        return verdicts_table(name.split("+"), root / "docs" / "records")
+    if kind == "cards" and name.partition("/")[0] in ("objectives", "weightings"):
+        return cards(*name.split("/", 1), root / "docs" / "records")
     known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "words:NAME", "bench:NAME/TABLE"]
+    known += ["verdicts:NAMES", "cards:objectives/NAMES", "cards:weightings/NAMES"]
     raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
 
 
@@ -140,13 +149,34 @@ def registry_table(name: str) -> str:
 
     from kd.report.tables import markdown
 
+    rows = [(f"`{part}`", entry.sentence, entry.source) for part, entry in registry_of(name).items()]
+    return markdown(pd.DataFrame(rows, columns=["name", "what it does", "source"]))
+
+
+def registry_of(name: str) -> Registry:
+    """Return a registry by the name that markers call it."""
     module, _, attribute = REGISTRIES[name].partition(":")
     try:
-        registry = getattr(importlib.import_module(module), attribute)
+        found: Registry = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise MarkerError(f"kd:registry:{name}: {REGISTRIES[name]} cannot be imported ({error})") from error
-    rows = [(f"`{part}`", entry.sentence, entry.source) for part, entry in registry.items()]
-    return markdown(pd.DataFrame(rows, columns=["name", "what it does", "source"]))
+    return found
+
+
+def verdicts_table(names: Sequence[str], records: Path) -> str:
+    """Return the verdicts of several ablations beside each other, a row per method."""
+    import method_cards
+
+    from kd.report.tables import markdown
+
+    return markdown(method_cards.verdicts(records, names))
+
+
+def cards(kind: str, names: str, records: Path) -> str:
+    """Return a card per objective or weighting."""
+    import method_cards
+
+    return method_cards.cards(kind, registry_of(kind), records, names.split("+"))
 
 
 def bench_table(path: Path, table: str, marker: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd.report.ablation import along, by_setting, failed_cells, scores, tally
+from kd.report.ablation import along, by_setting, failed_cells, scores, tally, verdicts
 from kd.report.axis import axis_chart, line_of
 
 
@@ -72,6 +72,16 @@ def test_a_comparison_in_one_setting_is_its_difference_with_the_verdict() -> Non
     assert tally(declared(0.05))["against plain"].item() == "+5.0 [3.0, 7.0]; better"
     assert tally(declared(0.05, p=0.01))["against plain"].item() == "+5.0 [3.0, 7.0]; better*"
     assert tally(declared(0.05, p=0.06))["against plain"].item() == "+5.0 [3.0, 7.0]; better"
+
+
+def test_verdicts_against_one_baseline_stand_by_setting() -> None:
+    parts = [declared(0.05, p=0.001).assign(use="few"), declared(-0.01, p=0.2).assign(use="many")]
+    frame = pd.concat([*parts, parts[0].assign(baseline="other", method="old")], ignore_index=True)
+    assert verdicts(frame, ["use"], "plain").to_dict("records") == [
+        {"method": "new", "few": "+5.0 [3.0, 7.0]; better*", "many": "−1.0 [−3.0, 1.0]; inconclusive"}
+    ]
+    untested = verdicts(declared(0.05), [], "plain")
+    assert untested.to_dict("records") == [{"method": "new", "": "+5.0 [3.0, 7.0]; better"}]
 
 
 def test_scores_of_a_run_without_axes_stand_under_the_metrics_name(results) -> None:

@@ -1,10 +1,13 @@
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
 from kd.registry import Entry, Registry
 
 from .conftest import contrast_frame, stage_frame, subset_frame, summary_frame
@@ -88,7 +91,65 @@ def test_a_benchs_table_is_written_from_its_record(checkout, capsys):
     assert "has no table 'levels'; known: level, figures" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("marker", ["registry:recipes", "numbers"])
+@pytest.fixture
+def taught(checkout: Path) -> Path:
+    """Records of two ablations and of a bench, as `keep_records.py` and `bench_objectives.py` write them."""
+    records = checkout / "docs" / "records"
+    for name, methods in {"one": ["kl", "dkd"], "two": ["dkd", "best"]}.items():
+        cells = [f"+{place}.0; better" for place in range(len(methods))]
+        pd.DataFrame({"method": methods, f"data {name}": cells}).to_parquet(records / f"{name}_verdicts.parquet")
+        nodes = {method: {"supervised": 1.0, "combine": None} for method in (*methods, "teacher", "guess")}
+        nodes["guess"]["supervised"] = 0.0
+        if "best" in nodes:
+            nodes["best"]["combine"] = {"name": "best"}
+        edges = {m: {"teacher": "teacher", "student": m, "loss": {"name": "kl" if m == "best" else m}} for m in methods}
+        edges["untaught"] = {"teacher": "guess", "student": methods[0], "loss": {"name": "sp"}}
+        about = {"config of the first variant": {"nodes": nodes, "edges": edges}}
+        (records / f"{name}_provenance.json").write_text(json.dumps(about))
+    cost = [{"name": "dkd", "alone": 1.2, "stacked": 1.1}, {"name": "weighted best", "alone": 1.4, "stacked": None}]
+    (records / "bench_objectives.json").write_text(json.dumps({"figures": {}, "tables": {"cost": cost}}))
+    return checkout
+
+
+def test_verdicts_of_several_data_sets_stand_beside_each_other(taught):
+    readme = document(taught, "verdicts:one+two")
+    assert run(taught) == 0
+    rows = readme.read_text().splitlines()[4:7]
+    assert rows == [
+        "| kl | +0.0; better | – |",
+        "| dkd | +1.0; better | +0.0; better |",
+        "| best | – | +1.0; better |",
+    ]
+
+
+def test_a_card_has_formula_advice_settings_cost_and_results(taught):
+    readme = document(taught, "cards:objectives/one+two", "cards:weightings/two")
+    assert run(taught) == 0
+    cards = {part.split("`")[0]: part for part in readme.read_text().split("### `")[1:]}
+    assert list(cards) == [*OBJECTIVES, *TEACHER_WEIGHTS]
+    for name, card in cards.items():
+        assert re.search(r"\*\*When to use\.\*\* \w+", card), name
+        assert "Source: " in card, name
+    assert "`T^2 (alpha TCKD + beta NCKD)`" in cards["dkd"]
+    assert "`temperature` (4.0): T > 0; `alpha` (1.0): of the target's share;" in cards["dkd"]
+    assert "A step takes 1.2 times that of the student without a teacher, 1.1 in a stack." in cards["dkd"]
+    assert "| dkd | +1.0; better | +0.0; better |" in cards["dkd"]
+    assert "| kl |" in cards["kl"]
+    assert "| best |" not in cards["kl"]  # what is weighed stands on the weighting's card
+    assert "1.4 times that of the student without a teacher; it does not stack." in cards["best"]
+    assert "| best | +1.0; better |" in cards["best"]
+    assert "| kl |" not in cards["sp"]  # a teacher that nobody trained
+
+
+@pytest.mark.parametrize("file", ["two_verdicts.parquet", "bench_objectives.json"])
+def test_cards_without_their_records_say_what_writes_them(taught, capsys, file):
+    (taught / "docs" / "records" / file).unlink()
+    document(taught, "cards:objectives/one+two")
+    assert run(taught) == 2
+    assert f"docs/records/{file} is missing; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("marker", ["registry:recipes", "numbers", "cards:encoders/one"])
 def test_an_unknown_marker_is_one_line_and_status_two(checkout, capsys, marker):
     document(checkout, marker)
     assert run(checkout) == 2
