@@ -55,7 +55,7 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     results = pd.read_parquet(folder / record.files["results"])
     metric, axes = leading_metric(results, pd.DataFrame()), [axis for axis, _ in record.config["axes"]]
     study = first_study(json.loads((folder / record.files["provenance"]).read_text()))
-    if study["family"]:
+    if study.get("family"):
         table = verdicts(declared, axes, study["family"]["baselines"][0])
         heads = {name: f"{study['data']['name']} {name}".strip() for name in table.columns[1:]}
         frames["verdicts"] = table.rename(columns=heads)

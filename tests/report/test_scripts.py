@@ -2,15 +2,18 @@ import importlib.util
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.record import load_record, save_record
 from kd.registry import Entry, Registry
 
 from .conftest import contrast_frame, stage_frame, subset_frame, summary_frame
+from .planted import write_ablation
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -109,6 +112,25 @@ def taught(checkout: Path) -> Path:
     cost = [{"name": "dkd", "alone": 1.2, "stacked": 1.1}, {"name": "weighted best", "alone": 1.4, "stacked": None}]
     (records / "bench_objectives.json").write_text(json.dumps({"figures": {}, "tables": {"cost": cost}}))
     return checkout
+
+
+def test_an_ablations_records_are_kept_with_the_verdicts_of_its_family(tmp_path, monkeypatch):
+    keep_records = load("keep_records")
+    monkeypatch.setattr(keep_records, "RECORDS", tmp_path / "docs" / "records")
+    folder = write_ablation(tmp_path / "abc", [{"late": 0.7, "net": 0.8}] * 2, ["late"])
+    record = load_record(folder)
+    kept = {path.name for path in keep_records.keep(folder, "some")}
+    assert {"some_axis1.parquet", "some_contrasts.parquet", "some_facts.parquet", "some_advice.json"} <= kept
+    assert "some_verdicts.parquet" not in kept
+    about = json.loads((folder / "provenance.json").read_text())
+    about["config of the first variant"] |= {"family": {"baselines": ["late"]}, "data": {"name": "planted"}}
+    (folder / "provenance.json").write_text(json.dumps(about))
+    compared = contrast_frame().assign(**{"mask.rate": 0.2, "variant": 0, "baseline": "late"}).iloc[:1]
+    compared.to_parquet(folder / "contrasts.parquet")
+    save_record(replace(record), folder)  # with the checksums of what was changed
+    keep_records.keep(folder, "some")
+    found = pd.read_parquet(tmp_path / "docs" / "records" / "some_verdicts.parquet")
+    assert found.to_dict("records") == [{"method": "student", "planted 0.2": "+1.2 [0.3, 2.1]; better"}]
 
 
 def test_verdicts_of_several_data_sets_stand_beside_each_other(taught):
