@@ -15,10 +15,9 @@ from kd.distill.loss import reads
 from kd.distill.rates import OWN
 from kd.distill.teachers import LOGITS
 from kd.distill.trainer import UNDECIDING
+from kd.distill.trial import blank
 from kd.models.imported import Imported
-from kd.models.network import Network
 from kd.models.stacked import unreplicable
-from kd.networks import blank_network
 from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
 from kd.types import layers
 
@@ -100,8 +99,8 @@ def alone(study: Study, name: str, source: Source) -> str:
             return f"trainer.{key} acts on one training"
     edges = edges_into(study, name)
     asked = [edge.teacher for edge in edges.values() if edge.view == "own" and not is_cached(study, edge)]
-    parts: dict[str, nn.Module] = {"": _blank(study, name, source)}
-    parts |= {f"nodes.{teacher}": _blank(study, teacher, source) for teacher in asked}
+    parts: dict[str, nn.Module] = {"": blank(study, name, source)}
+    parts |= {f"nodes.{teacher}": blank(study, teacher, source) for teacher in asked}
     parts |= {f"edges.{key}": OBJECTIVES.build(edge.loss) for key, edge in edges.items()}
     combine = study.nodes[name].combine
     parts |= {} if combine is None else {"combine": TEACHER_WEIGHTS.build(combine, sorted(edges))}
@@ -111,11 +110,3 @@ def alone(study: Study, name: str, source: Source) -> str:
         for found in unreplicable(part, place):
             return f"{found} does not stack"
     return ""
-
-
-def _blank(study: Study, name: str, source: Source) -> Network:
-    """Return a network as a node's is built, without its weights."""
-    node = study.nodes[name]
-    if isinstance(node.init, str):
-        return _blank(study, node.init, source)
-    return blank_network(source, [modality for modality in source.modalities if modality in node.sees], node.model)

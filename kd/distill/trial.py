@@ -40,10 +40,10 @@ def try_node(study: Study, name: str, source: Source) -> None:
             found.extend(f"{where}{fault}" for fault in error.faults)
 
     def network() -> None:
-        model = _blank(study, name, source)
+        model = blank(study, name, source)
         attempt("", lambda: parameter_groups(model, [], branches(model, node.learning_rates)))
         if isinstance(node.init, dict):
-            origins = {modality: _blank(study, origin, source) for modality, origin in node.init.items()}
+            origins = {modality: blank(study, origin, source) for modality, origin in node.init.items()}
             attempt("", lambda: start_from(model, origins))
 
     attempt("model.", network)
@@ -81,13 +81,13 @@ def try_edge(study: Study, name: str, source: Source) -> None:
     if not asks_for_shapes(objective):
         return
     own = edge.view == "full"
-    teacher = None if own else _blank(study, edge.teacher, source)
-    Edge(teacher, objective, view="full" if own else "own").prepare(_blank(study, edge.student, source), seed=0)
+    teacher = None if own else blank(study, edge.teacher, source)
+    Edge(teacher, objective, view="full" if own else "own").prepare(blank(study, edge.student, source), seed=0)
 
 
-def _blank(study: Study, name: str, source: Source) -> Network:
-    """Return a node's network, drawn anew; one that starts from another node's weights is that node's network."""
+def blank(study: Study, name: str, source: Source) -> Network:
+    """Return a node's network that has seen no row; one that starts from another node's weights is that node's."""
     node = study.nodes[name]
     if isinstance(node.init, str):
-        return _blank(study, node.init, source)
+        return blank(study, node.init, source)
     return blank_network(source, [modality for modality in source.modalities if modality in node.sees], node.model)
