@@ -15,7 +15,7 @@ from kd.data.masks import complete as complete_mask
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.splits import split as split_rows
-from kd.data.stream import GlobalBatches, processes, shared
+from kd.data.stream import GlobalBatches, processes, shared, step_batches
 from kd.errors import DataError, MaskError
 from kd.record import digest
 from kd.registry import suggest
@@ -132,6 +132,8 @@ class DataModule(pl.LightningDataModule):
         seed: of the order of training rows and of the default split.
         workers: processes that read rows ahead; the batches are the same for any number.
         rows: training rows, `any` with at least one modality available, `complete` with all, or `labelled`.
+        labelled_share: of every training batch, in (0, 1), where some rows have no label, see
+            `kd.data.stream.SharedBatches`; an epoch is as many batches as its rows fill. None takes rows as they come.
 
     Raises:
         DataError: the source breaks a promise, or no training row is left.
@@ -153,8 +155,10 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         rows: Rows = "any",
         workers: int = 0,
+        labelled_share: float | None = None,
     ) -> None:
         super().__init__()
+        self.labelled_share = labelled_share
         source.validate()
         self.split = split_rows(source, seed=seed) if split is None else split.validate(source)
         self.batch_size, self.seed, self.rows, self.workers = batch_size, seed, rows, workers
@@ -210,9 +214,12 @@ class DataModule(pl.LightningDataModule):
             raise MaskError(
                 f"{self.source.name}: no training row is {self.rows!r} under {self.mask.mechanism}; change one"
             )
-        return loader(
-            self.source, self.available, ids, batch_size=self.batch_size, seed=self.seed, workers=self.workers
-        )
+        size, seed = self.batch_size, self.seed
+        if self.labelled_share is None:
+            return loader(self.source, self.available, ids, batch_size=size, seed=seed, workers=self.workers)
+        labelled, steps = self.source.labelled[ids], -(-len(ids) // size)
+        order = step_batches(ids, labelled, self.labelled_share, batch_size=size, steps=steps, seed=seed)
+        return batches(self.source, self.available, order, self.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return validation batches in fixed order, everything observed present."""

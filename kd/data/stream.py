@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data.distributed import DistributedSampler
 
+from kd.errors import DataError
 from kd.seeding import generator
 
 
@@ -103,11 +104,17 @@ class SharedBatches(StepBatches):
         batch_size: at least 2.
         steps: batches per round.
         seed: of the order.
+
+    Raises:
+        DataError: the share or the batch leaves one kind out.
     """
 
     def __init__(
         self, labelled: Tensor, others: Tensor, *, share: float, batch_size: int, steps: int, seed: int
     ) -> None:
+        if not (0 < share < 1 and batch_size > 1):
+            got = f"got {share} of {batch_size}"
+            raise DataError(f"labelled_share: expected a share in (0, 1) of batches of at least 2 rows, {got}")
         super().__init__(torch.cat([labelled, others]), batch_size=batch_size, steps=steps, seed=seed)
         self.labelled, self.others, self.share = labelled, others, share
 
@@ -117,3 +124,22 @@ class SharedBatches(StepBatches):
         rows = torch.cat([self._drawn(ids, size, name) for ids, size, name in kinds], dim=1)
         evenly = torch.cat([(torch.arange(size) + 0.5) / size for _, size, _ in kinds])
         return rows[:, evenly.argsort(stable=True)]
+
+
+def step_batches(
+    ids: Tensor, labelled: Tensor, share: float | None, *, batch_size: int, steps: int, seed: int
+) -> StepBatches:
+    """Return the stream over some rows: as they come, or with a share of labelled ones where there are both kinds.
+
+    Args:
+        ids: row ids to draw from.
+        labelled: bool, of each of them.
+        share: of labelled rows in a batch, see `SharedBatches`; None takes rows as they come.
+        batch_size: rows per batch and process.
+        steps: batches per round.
+        seed: of the order.
+    """
+    if share is None or bool(labelled.all()) or not bool(labelled.any()):
+        return StepBatches(ids, batch_size=batch_size, steps=steps, seed=seed)
+    own, others = ids[labelled], ids[~labelled]
+    return SharedBatches(own, others, share=share, batch_size=batch_size, steps=steps, seed=seed)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kd.config import Edge as EdgeConfig
 from kd.config import Node, Study
 from kd.data.module import batches
-from kd.data.stream import SharedBatches, StepBatches
+from kd.data.stream import StepBatches, step_batches
 from kd.distill.address import node_address, parents_of
 from kd.distill.augment import build_augmentations
 from kd.distill.callbacks import Curves, KeepBest, Progress, Resume
@@ -225,12 +225,8 @@ def stream(module: Distiller, node: Node, setting: Setting, accumulated: int = 1
         accumulated: batches per optimiser step.
     """
     rows, seed = training_rows(node, setting, module.edges), derive(module.seed, "order")
-    size, steps = node.batch_size, node.validate_every * accumulated
-    labelled = setting.source.labelled[rows]
-    if node.labelled_share is None or bool(labelled.all()) or not bool(labelled.any()):
-        return StepBatches(rows, batch_size=size, steps=steps, seed=seed)
-    own, others = rows[labelled], rows[~labelled]
-    return SharedBatches(own, others, share=node.labelled_share, batch_size=size, steps=steps, seed=seed)
+    labelled, steps = setting.source.labelled[rows], node.validate_every * accumulated
+    return step_batches(rows, labelled, node.labelled_share, batch_size=node.batch_size, steps=steps, seed=seed)
 
 
 def look(module: Distiller, setting: Setting, trainer: Mapping[str, Any]) -> Made:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from kd.data.source import Source
-from kd.data.stream import GlobalBatches, StepBatches
+from kd.data.stream import GlobalBatches, StepBatches, step_batches
 from kd.distill.loss import Edge, known, reads
 from kd.distill.teachers import LOGITS, Cached, Frozen
 from kd.errors import ConfigError, MaskError
@@ -72,7 +72,8 @@ class ReplicaBatches:
             rows = data.rows_for(student.sees, student.rows)
             if len(rows) == 0:
                 raise MaskError(f"replica {position}: no training row is {student.rows!r} under the mask; change one")
-            orders.append(StepBatches(rows, batch_size=size, steps=steps, seed=derive(student.seed, "order")))
+            labelled, seed = data.source.labelled[rows], derive(student.seed, "order")
+            orders.append(step_batches(rows, labelled, data.labelled_share, batch_size=size, steps=steps, seed=seed))
         return cls(data.source, data.available.expand(len(orders), -1, -1), orders, fold)
 
     def set_epoch(self, epoch: int) -> None:

@@ -44,9 +44,7 @@ def compress_student(
         "passes": [{stage: part} for stage, part in compression.passes.items()],
         "split": setting.split.fingerprint,
         "threads": study.threads,
-        "code": code_address(
-            "compress", "evaluate", "distill", "objectives", "models", "study/compress", "study/answers"
-        ),
+        "code": code_address(*ROOMS),
     }
     run_id = digest(address)[:20]
     done = finished("compress", run_id)

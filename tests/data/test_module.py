@@ -133,3 +133,20 @@ def test_resumed_training_sees_the_rows_an_uninterrupted_one_sees(source, tmp_pa
     second = fit(4, tmp_path / "2.ckpt")
     assert first.seen + second.seen == whole.seen
     assert torch.equal(second.layer.weight, whole.layer.weight)
+
+
+def test_training_batches_have_their_share_of_labels(source):
+    data = DataModule(source, mask=masks.unlabelled(labels=20), labelled_share=0.25)
+    batches = data.train_dataloader()
+    assert [len(batch) for batch in batches] == [32] * (-(-len(data.split.train) // 32))
+    assert [int(batch.labelled.sum()) for batch in batches] == [8] * len(batches)
+    assert order(batches, 1) == order(data.train_dataloader(), 1) != order(batches, 0)
+    whole = DataModule(source, labelled_share=0.25).train_dataloader()  # no row lacks a label
+    assert set(data.split.train.tolist()) <= {row for batch in order(whole, 0) for row in batch}
+
+
+@pytest.mark.parametrize(("share", "size"), [(1.0, 32), (0.5, 1)])
+def test_a_share_of_labels_that_leaves_one_kind_out_is_refused(source, share, size):
+    data = DataModule(source, mask=masks.unlabelled(labels=20), labelled_share=share, batch_size=size)
+    with pytest.raises(DataError, match=r"labelled_share: expected a share in \(0, 1\) of batches"):
+        data.train_dataloader()

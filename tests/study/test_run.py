@@ -179,7 +179,7 @@ def test_damaged_record_and_changed_weights_are_refused(small_study, setting_of)
 
 
 def config_file(small_study, folder: Path) -> Path:
-    node = {"steps": 300, "validate_every": 10, "model": {"width": 8, "encoder": {"name": "mlp", "hidden": [8]}}}
+    node = {"steps": 120, "validate_every": 10, "model": {"width": 8, "encoder": {"name": "mlp", "hidden": [8]}}}
     tree = {
         "data": {"name": "synthetic", "modalities": 2, "rows": 400, "classes": 3, "width": 4},
         "mask": {"name": "severe", "complete": 40, "pool": 60},
