@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kd.config import Study
+from kd.config import Node, Study
 from kd.distill.address import node_address
 from kd.distill.callbacks import Progress
 from kd.distill.fit import build, stream
@@ -43,6 +43,11 @@ class Member:
     setting: Setting
     parents: Mapping[str, str]
     place: int
+
+    @property
+    def node(self) -> Node:
+        """Its part of the config."""
+        return self.study.nodes[self.name]
 
 
 @dataclass
@@ -116,8 +121,9 @@ def _fit(
     replicas: Replicas, built: Sequence[_Built], tick: Callable[[int, int], None]
 ) -> tuple[KeepBestEach, CurvesEach, AuditRowsEach]:
     first = built[0].member
-    node, settings = first.study.nodes[first.name], [each.member.setting for each in built]
-    orders = [stream(each.module, node, each.member.setting) for each in built]
+    node, settings = first.node, [each.member.setting for each in built]
+    # Which rows a batch has is each one's own: their order, and how many of them have a label.
+    orders = [stream(each.module, each.member.node, each.member.setting) for each in built]
     available = torch.stack([setting.available for setting in settings])
     labelled = torch.stack([setting.source.labelled for setting in settings])
     feed = ReplicaBatches(first.setting.source, available, orders, replicas.fold, labelled)

@@ -146,7 +146,10 @@ def test_taught_out_of_range_is_a_fault(value: float) -> None:
     assert part_faults(parse(tree)) == [f"nodes.a.taught: expected a finite number of at least 0, got {value}"]
 
 
-def test_replicas_whose_masks_hide_other_labels_train_as_one_and_as_each_would_alone(store: Path) -> None:
+@pytest.mark.parametrize("shares", [[None], [None, 0.75]])
+def test_replicas_whose_labels_differ_train_as_one_and_as_each_would_alone(
+    store: Path, shares: list[float | None]
+) -> None:
     node = {"steps": 20, "model": {"width": 8, "encoder": {"name": "mlp", "hidden": [8], "dropout": 0.0}}}
     tree = {
         "data": {"name": "synthetic", "modalities": 2, "rows": 200},
@@ -154,9 +157,10 @@ def test_replicas_whose_masks_hide_other_labels_train_as_one_and_as_each_would_a
         "seeds": 2,
         "nodes": {"full": {"sees": ["m0", "m1"], **node}, "student": {"sees": ["m0", "m1"], **node}},
         "edges": {"full": {"teacher": "full", "student": "student"}},
+        "grid": {"nodes.student.labelled_share": shares},
     }
     plans = {replicas: make_plan(make_grid({**tree, "replicas": replicas})) for replicas in (128, 1)}
-    assert {len(stack.trainings) for stack in plans[128].stacks} == {2}
+    assert [len(stack.trainings) for stack in plans[128].stacks] == [2, 2 * len(shares)]
     listener = Silent()
     for plan in plans.values():
         for stack in plan.stacks:
