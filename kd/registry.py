@@ -7,6 +7,7 @@ class counts); keyword-only parameters come from the user. Binding checks every 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import types
@@ -111,16 +112,21 @@ def suggest(name: str, known: typing.Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? {listing}" if near else listing
 
 
-def keywords(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+@functools.cache  # a grid asks for the same few signatures thousands of times
+def keywords(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """Return the keyword-only parameters of a factory: the ones a user may write."""
     parameters = inspect.signature(factory).parameters.values()
-    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return types.MappingProxyType({p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY})
+
+
+@functools.cache
+def _hints(factory: Callable[..., Any]) -> Mapping[str, Any]:
+    return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
 
 
 def signature_faults(factory: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> list[str]:
     """Return one sentence for every argument that a factory's keyword-only signature refuses."""
-    known = keywords(factory)
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    known, hints = keywords(factory), _hints(factory)
     found = []
     for key, value in arguments.items():
         if key not in known:
