@@ -68,8 +68,8 @@ def card(name: str, entry: Entry, cost: Mapping[str, Any] | None) -> str:
     if settings := settings_of(factory, sections.get("Args:", "")):
         lines.append(f"**Settings.** {'; '.join(settings)}.")
     if cost:
-        stacked = f", {cost['stacked']} in a stack" if cost["stacked"] else "; it does not stack"
-        lines.append(f"**Cost.** A step takes {cost['alone']} times that of the student without a teacher{stacked}.")
+        stacked = f", {cost['stacked']:.1f} in a stack" if cost["stacked"] else "; it does not stack"
+        lines.append(f"**Cost.** A step takes {cost['alone']:.1f} times that of the student without a teacher{stacked}.")
     return "\n\n".join(lines)
 
 
