@@ -40,8 +40,9 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     """Write an ablation's tables along its axes, and what it took; return what was written."""
     import pandas as pd
 
-    from kd.report.ablation import by_setting, gather, scores, tally, verdicts
+    from kd.report.ablation import by_setting, gather, scores
     from kd.report.advised import advice_summary, first_study
+    from kd.report.declared import tally, verdicts
     from kd.report.evidence import leading_metric
     from kd.report.export import file_name
     from kd.report.parts import comparable

@@ -69,7 +69,9 @@ def card(name: str, entry: Entry, cost: Mapping[str, Any] | None) -> str:
         lines.append(f"**Settings.** {'; '.join(settings)}.")
     if cost:
         stacked = f", {cost['stacked']:.1f} in a stack" if cost["stacked"] else "; it does not stack"
-        lines.append(f"**Cost.** A step takes {cost['alone']:.1f} times that of the student without a teacher{stacked}.")
+        lines.append(
+            f"**Cost.** A step takes {cost['alone']:.1f} times that of the student without a teacher{stacked}."
+        )
     return "\n\n".join(lines)
 
 

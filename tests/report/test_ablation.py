@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd.report.ablation import along, by_setting, failed_cells, scores, tally, verdicts
+from kd.report.ablation import along, by_setting, failed_cells, scores
 from kd.report.axis import axis_chart, line_of
+from kd.report.declared import tally, verdicts
 
 
 @pytest.fixture
