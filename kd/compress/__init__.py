@@ -18,7 +18,7 @@ PASSES = Registry(
         "onnx": Entry("kd.compress.export:Onnx", "exports to ONNX and checks parity on every subset", "torch.onnx"),
         "static_int8": Entry(
             "kd.compress.quantise:StaticInt8",
-            "int8 weights and activations, scales fixed from calibration rows (QDQ, symmetric)",
+            "int8 products and convolutions, scales fixed from calibration rows (QDQ)",
             "Jacob et al. 2018, 1712.05877 (ONNX Runtime)",
         ),
     },

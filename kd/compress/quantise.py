@@ -1,7 +1,7 @@
-"""Post-training int8 by ONNX Runtime: weights per channel and activations, symmetric, scales fixed beforehand.
+"""Post-training int8 by ONNX Runtime: weights per channel and activations, scales fixed beforehand.
 
 Static, because dynamic scales are one per tensor: a row's answer would depend on who shares its batch. The file holds
-QuantizeLinear / DequantizeLinear pairs (S8S8), which other runtimes read too.
+QuantizeLinear / DequantizeLinear pairs, which other runtimes read too: TensorRT those with signed activations.
 Source: Jacob et al. 2018 (1712.05877).
 """
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,27 +19,39 @@ from torch import Tensor
 
 from kd.compress.dependence import products_before_encoders, tells_absence_apart
 from kd.compress.export import quiet, strip
+from kd.compress.kernels import CONVOLUTIONS, PRODUCTS, int8_share
 from kd.compress.package import GRAPH, Context, Kind, Package, differences, every_pattern, save_graph, take
-from kd.errors import KDError
+from kd.errors import ConfigError, KDError
 from kd.evaluate.predictor import PRESENT, OnnxPredictor
 
-PRODUCTS = ("MatMul", "Gemm")
-INT8_KERNELS = frozenset({"QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "DynamicQuantizeMatMul"})
-FLOAT_KERNELS = frozenset({*PRODUCTS, "FusedMatMul", "FusedGemm"})
+BESIDE_CONVOLUTIONS = (*PRODUCTS, *CONVOLUTIONS, "Add", "Relu", "MaxPool")
+"""What is quantised where convolutions are: between them nothing goes back to float."""
+Activations = Literal["auto", "signed", "unsigned"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticInt8:
-    """Quantise every matrix product of an ONNX package.
+    """Quantise every matrix product and convolution of an ONNX package.
 
     Args:
         rows: calibration rows at most, shared among all missing patterns.
+        activations: `signed` and symmetric, the only form that TensorRT reads; `unsigned` with a zero point, the only
+            one in which ONNX Runtime on x86 runs a convolution and its ReLU as one int8 kernel; `auto` is unsigned
+            where there are convolutions.
+        percentile: of activations over the calibration rows that their range holds, in (50, 100]; below 100 it cuts
+            outliers off.
     """
 
     rows: int = 512
+    activations: Activations = "auto"
+    percentile: float = 100.0
     stage: ClassVar[str] = "int8"
     takes: ClassVar[Kind] = "onnx"
     gives: ClassVar[Kind] = "onnx"
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise ConfigError(f"static_int8.percentile: expected a number in (50, 100], got {self.percentile}")
 
     def __call__(self, package: Package, context: Context, folder: Path) -> Package:
         """Write an int8 package; its card says what share runs int8 kernels and how far it moved from float.
@@ -50,16 +62,18 @@ class StaticInt8:
         evidence: dict[str, Any] = {}
 
         def write(path: Path) -> None:
-            quantise(package.folder / GRAPH, path, calibration(context, package.modalities, self.rows))
+            feeds = calibration(context, package.modalities, self.rows)
+            quantise(package.folder / GRAPH, path, feeds, activations=self.activations, percentile=self.percentile)
             left = float_products(path)
             task = package.card["task"]
             evidence.update(differences(package.predictor(), OnnxPredictor(path), context.example, task, limit=256))
             evidence["int8_share"] = int8_share(path)
             evidence["notes"] = [f"not quantised: {', '.join(left)}"] if left else []
             if evidence["int8_share"] < 1:
-                evidence["notes"].append(f"{1 - evidence['int8_share']:.0%} of the matrix products run in float")
+                floating = f"{1 - evidence['int8_share']:.0%} of the products and convolutions"
+                evidence["notes"].append(f"{floating} run in float")
             if evidence["int8_share"] == 0:
-                raise KDError("static_int8: no matrix product runs in int8 here; drop the pass")
+                raise KDError("static_int8: no product or convolution runs in int8 here; drop the pass")
 
         return save_graph(write, folder, stage=self.stage, parent=package, evidence=evidence)
 
@@ -99,8 +113,15 @@ def _filled(x: Tensor, present: Tensor, draw: torch.Generator) -> Tensor:
     return x[torch.where(present, torch.arange(len(x)), borrowed)]
 
 
-def quantise(source: Path, target: Path, feeds: list[dict[str, np.ndarray[Any, Any]]]) -> None:
-    """Write the int8 form of a float ONNX file: QDQ, S8S8, per channel, min-max.
+def quantise(
+    source: Path,
+    target: Path,
+    feeds: list[dict[str, np.ndarray[Any, Any]]],
+    *,
+    activations: Activations = "auto",
+    percentile: float = 100.0,
+) -> None:
+    """Write the int8 form of a float ONNX file: pairs, weights signed and per channel.
 
     Rows that lack a modality must not set its branch's range: a filler 0 is far outside standardised data wherever the
     mean is far from 0. So the masks on the inputs stand open while ranges are measured; those after the branches, on
@@ -133,18 +154,24 @@ def quantise(source: Path, target: Path, feeds: list[dict[str, np.ndarray[Any, A
         model = onnx.load(str(source))
         masks = _open_masks(model.graph) if tells_absence_apart(model.graph) else {}
         onnx.save(model, str(opened))
+        convolves = any(node.op_type in CONVOLUTIONS for node in model.graph.node)
+        unsigned = activations == "unsigned" or (activations == "auto" and convolves)
         quantize_static(
             str(opened),
             str(target),
             Reader(),
             quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            calibrate_method=CalibrationMethod.MinMax,
-            op_types_to_quantize=list(PRODUCTS),
+            calibrate_method=CalibrationMethod.MinMax if percentile == 100 else CalibrationMethod.Percentile,
+            op_types_to_quantize=list(BESIDE_CONVOLUTIONS if unsigned and convolves else (*PRODUCTS, *CONVOLUTIONS)),
             nodes_to_exclude=products_before_encoders(model.graph, PRODUCTS),
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": not unsigned,
+                "WeightSymmetric": True,
+                "CalibPercentile": percentile,
+            },
         )
     model = onnx.load(str(target))
     _close_masks(model.graph, masks)
@@ -193,30 +220,10 @@ def _float_output(graph: Any) -> None:
 
 
 def float_products(path: Path) -> list[str]:
-    """Return the names of matrix products whose inputs are not both dequantised int8."""
+    """Return the names of products and convolutions whose inputs are not both dequantised int8."""
     import onnx
 
     graph = onnx.load(str(path)).graph
     quantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    products = [node for node in graph.node if node.op_type in PRODUCTS]
+    products = [node for node in graph.node if node.op_type in (*PRODUCTS, *CONVOLUTIONS)]
     return [node.name for node in products if not quantised.issuperset(node.input[:2])]
-
-
-def int8_share(path: Path) -> float:
-    """Return the share of matrix products that run in int8 after ONNX Runtime's own optimisation, in [0, 1].
-
-    A QDQ file promises nothing: what the optimiser does not fuse runs in float between its pairs.
-    """
-    import onnx
-    import onnxruntime as ort
-
-    with tempfile.TemporaryDirectory() as scratch:
-        optimised = Path(scratch) / GRAPH
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.optimized_model_filepath = str(optimised)
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        kinds = [node.op_type for node in onnx.load(str(optimised)).graph.node]
-    integer = sum(kind in INT8_KERNELS for kind in kinds)
-    floating = sum(kind in FLOAT_KERNELS for kind in kinds)
-    return integer / (integer + floating) if integer + floating else 0.0

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from kd.compress.export import Onnx
+from kd.compress.kernels import PRODUCTS, int8_share, kernels
 from kd.compress.package import GRAPH, Context, Package, differences
 from kd.compress.pipeline import StageResult
-from kd.compress.quantise import PRODUCTS, StaticInt8, calibration, float_products, int8_share
-from kd.errors import KDError
+from kd.compress.quantise import StaticInt8, calibration, float_products
+from kd.errors import ConfigError, KDError
 from kd.models.classifier import Classifier
-from kd.types import Batch
+from kd.seeding import initialise
+from kd.types import Batch, Modality
 
 Stages = tuple[dict[str, StageResult], dict[Path, bytes], list[tuple[str, float | None]]]
 
@@ -99,3 +101,64 @@ def test_what_computes_absent_inputs_stays_float(name: str, rows: Batch, tmp_pat
     products = {node.name: node for node in left if node.op_type in PRODUCTS}
     assert set(float_products(package.folder / GRAPH)) == {name for name in products if name.startswith("node_matmul")}
     assert package.evidence["parity_max"] < 0.1
+
+
+def pictures(rows: int, seed: int = 0) -> Batch:
+    draw = torch.Generator().manual_seed(seed)
+    label = torch.randint(4, (rows,), generator=draw)
+    shades = 40 * label.view(-1, 1, 1, 1) + torch.randint(60, (rows, 3, 16, 16), generator=draw)
+    inputs = {"image": shades.to(torch.uint8), "other": torch.randn(rows, 3, generator=draw)}
+    return Batch.of(inputs, label).with_present(torch.rand(rows, 2, generator=draw) > 0.3)
+
+
+@pytest.fixture(scope="module")
+def convolved(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    folder = tmp_path_factory.mktemp("convolved")
+    modality = {"image": Modality((3, 16, 16), "image"), "other": Modality((3,))}
+    encoders = {"image": {"name": "cnn", "channels": [8, 16]}, "other": {"name": "linear"}}
+    model = initialise(Classifier(modality, 4, width=16, encoders=encoders), 0)
+    rows = pictures(128)
+    model.fit_scalers(rows.inputs, rows.present)
+    return Onnx(tolerance=1e-5)(Package.save(model.eval(), folder / "student"), Context(rows), folder / "onnx")
+
+
+@pytest.mark.parametrize(("activations", "zeros"), [("auto", np.uint8), ("unsigned", np.uint8), ("signed", np.int8)])
+def test_convolutions_are_quantised_and_answers_stay(
+    convolved: Package, tmp_path: Path, activations: str, zeros: type
+) -> None:
+    package = StaticInt8(activations=activations)(convolved, Context(pictures(128)), tmp_path / "int8")
+    graph = onnx.load(package.folder / GRAPH).graph
+    assert [node.op_type for node in graph.node].count("Conv") > 3
+    assert float_products(package.folder / GRAPH) == []
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    pairs = [node for node in graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2]
+    assert {constants[node.input[2]].dtype for node in pairs} == {np.dtype(zeros)}
+    assert package.evidence["parity_max"] < 0.1
+
+
+def test_unsigned_convolutions_run_int8_kernels(convolved: Package, tmp_path: Path) -> None:
+    package = StaticInt8()(convolved, Context(pictures(128)), tmp_path / "int8")
+    ran, before = kernels(package.folder / GRAPH), kernels(convolved.folder / GRAPH)
+    assert ran["QLinearConv"] == before["Conv"] + before["FusedConv"] > 3
+    assert package.evidence["int8_share"] == 1.0
+    assert int8_share(convolved.folder / GRAPH) == 0.0
+
+
+def test_a_percentile_cuts_outliers_off_the_ranges(stages: Stages, context: Context, tmp_path: Path) -> None:
+    float_, whole = (stages[0][stage].package for stage in ("onnx", "int8"))
+    made = StaticInt8(percentile=90.0)(float_, context, tmp_path / "int8")
+
+    def scales(package: Package) -> list[float]:
+        graph = onnx.load(package.folder / GRAPH).graph
+        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        return [float(constants[node.input[1]].max()) for node in graph.node if node.op_type == "QuantizeLinear"]
+
+    assert len(scales(made)) == len(scales(whole))
+    assert all(cut <= full for cut, full in zip(scales(made), scales(whole), strict=True))
+    assert sum(scales(made)) < 0.9 * sum(scales(whole))
+
+
+@pytest.mark.parametrize("percentile", [50.0, 100.1, float("nan")])
+def test_a_percentile_out_of_range_is_refused(percentile: float) -> None:
+    with pytest.raises(ConfigError, match=r"static_int8\.percentile: expected a number in \(50, 100\]"):
+        StaticInt8(percentile=percentile)
