@@ -31,13 +31,14 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
+from keep_records import keep_bench  # noqa: E402
 from scipy.stats import binomtest, chisquare  # noqa: E402
 
 from kd.data.masks import Mask, draw  # noqa: E402
 from kd.data.mechanisms.dependent import principal_score  # noqa: E402
 from kd.data.source import Source  # noqa: E402
 from kd.data.splits import Split  # noqa: E402
-from kd.record import code_address, machine, package_versions, write_atomic  # noqa: E402
+from kd.record import code_address  # noqa: E402
 from kd.statistics.dependence import likelihood_ratio  # noqa: E402
 
 ROWS, SITES, LEVEL = 800, 200, 0.05
@@ -263,10 +264,7 @@ def keep(tests: pd.DataFrame, large: dict[str, float]) -> None:
         rejected=[f"{100 * r.rejected:.1f}% [{100 * r.low:.1f}, {100 * r.high:.1f}]" for r in tests.itertuples()]
     )
     figures = {**{name: float(f"{value:.3g}") for name, value in large.items()}, **extremes(tests)}
-    about = {"code": code_address(*ROOMS), "packages": package_versions(), "machine": machine()}
-    tables = {"self_tests": shown.drop(columns=["low", "high"]).to_dict("records")}
-    content = json.dumps({**about, "figures": figures, "tables": tables}, indent=1)
-    write_atomic(RECORDS / "bench_masks.json", content + "\n")
+    keep_bench("masks", ROOMS, figures, {"self_tests": shown.drop(columns=["low", "high"]).to_dict("records")})
 
 
 def extremes(tests: pd.DataFrame) -> dict[str, float]:

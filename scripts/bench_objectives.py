@@ -17,16 +17,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench_training import ROOT, VIEWS, Digits, quiet, ratios  # it pins the threads before torch is imported
+from bench_training import VIEWS, Digits, quiet, ratios  # it pins the threads before torch is imported
+from keep_records import keep_bench
 
 import kd
 from kd.distill.teachers import Frozen
 from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
+from kd.registry import Registry, keywords
 
 SEEDS, WIDTH = 20, 64
-INNER = ("logit_std", "uncertainty_weighted", "shuffled")
-"""Objectives around another one."""
-POSITIONS = ("at", "nst")
+REQUIRED = {"loss": {"name": "kl"}, "shares": dict.fromkeys(VIEWS, 1.0)}
+"""What is given for an argument without a default."""
+POSITIONS = {name: {"student": "parts", "teacher": "parts"} for name in ("at", "nst")}
 """Objectives on positions, which are modalities here."""
 
 
@@ -50,22 +52,24 @@ def main() -> int:
         found.append({"name": name, **bench.ratios(taught, pairs)})
         print(" ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
     if not options.quick:
-        keep(found)
+        keep_bench("objectives", ["objectives"], {"seeds of a stack": SEEDS}, {"cost": found})
     print(json.dumps({f"{row['name']}_{side}": row[side] for row in found for side in ("alone", "stacked")}))
     return 0
 
 
 def ways() -> dict[str, Taught]:
     """Return every objective with its defaults and one teacher, and every weighting of three."""
-    found = {}
-    for name in OBJECTIVES:
-        more: dict[str, Any] = {"loss": {"name": "kl"}} if name in INNER else {}
-        more |= {"student": "parts", "teacher": "parts"} if name in POSITIONS else {}
-        found[name] = Taught(["full"], {"name": name, **more})
-    for name in TEACHER_WEIGHTS:
-        more = {"shares": dict.fromkeys(VIEWS, 1.0)} if name == "fixed" else {}
-        found[f"weighted {name}"] = Taught(VIEWS, {"name": "kl"}, {"name": name, **more})
-    return found
+    alone = {name: Taught(["full"], part(OBJECTIVES, name)) for name in OBJECTIVES}
+    weighted = {
+        f"weighted {name}": Taught(VIEWS, {"name": "kl"}, part(TEACHER_WEIGHTS, name)) for name in TEACHER_WEIGHTS
+    }
+    return alone | weighted
+
+
+def part(registry: Registry, name: str) -> dict[str, Any]:
+    """Return a part with its defaults, and with what it requires."""
+    known = keywords(registry[name].load()).items()
+    return {"name": name, **{k: REQUIRED[k] for k, own in known if own.default is own.empty}, **POSITIONS.get(name, {})}
 
 
 class Bench(Digits):
@@ -111,16 +115,6 @@ class Bench(Digits):
         if all(part.replicable for part in parts):
             found["stacked"] = round(ratios(self.stacked(taught), self.untaught_stack, pairs)[0], 2)
         return found
-
-
-def keep(found: list[dict[str, Any]]) -> None:
-    """Write the ratios into docs/records."""
-    from kd.record import code_address, machine, package_versions, write_atomic
-
-    about = {"code": code_address("objectives"), "packages": package_versions(), "machine": machine()}
-    content = {**about, "figures": {"seeds of a stack": SEEDS}, "tables": {"cost": found}}
-    path = ROOT / "docs" / "records" / "bench_objectives.json"
-    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

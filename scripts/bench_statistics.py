@@ -301,13 +301,10 @@ def headline(found: dict[str, list[Row]]) -> dict[str, float]:
 
 def keep(figures: dict[str, float], found: dict[str, list[Row]]) -> None:
     """Write figures and tables into docs/records."""
-    from kd.record import code_address, machine, package_versions, write_atomic
+    from keep_records import keep_bench
 
     parts = (f"statistics/{part}" for part in ("crossed", "intervals", "power", "significance"))
-    about = {"code": code_address("statistics", *parts), "packages": package_versions(), "machine": machine()}
-    content = {**about, "figures": figures, "tables": found}
-    path = ROOT / "docs" / "records" / "bench_statistics.json"
-    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    keep_bench("statistics", ["statistics", *parts], figures, found)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kd.errors import KDError
-from kd.record import RunRecord, load_record
+from kd.record import RunRecord, code_address, load_record, machine, package_versions, write_atomic
 
 RECORDS = Path(__file__).parent.parent / "docs" / "records"
 TABLES = ("summary", "stages", "contrasts")
@@ -34,6 +36,15 @@ def keep(folder: Path, prefix: str) -> list[Path]:
     for source, target in kept:
         shutil.copyfile(source, target)
     return [target for _, target in kept]
+
+
+def keep_bench(
+    bench: str, rooms: Iterable[str], figures: Mapping[str, float], tables: Mapping[str, list[dict[str, Any]]]
+) -> None:
+    """Write a bench's figures and tables, with the code and the machine that gave them."""
+    about = {"code": code_address(*rooms), "packages": package_versions(), "machine": machine()}
+    content = {**about, "figures": figures, "tables": tables}
+    write_atomic(RECORDS / f"bench_{bench}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:

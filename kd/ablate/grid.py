@@ -177,10 +177,11 @@ def _with(
     tree: Mapping[str, Any], values: Mapping[str, Any], fragments: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return a config with some fields set, merged as the command line would; fragments first."""
-    below = merge(tree, fragments[values[FRAGMENTS]]) if FRAGMENTS in values else tree
+    single = dict(values)
+    below = merge(tree, fragments[single.pop(FRAGMENTS)]) if FRAGMENTS in single else tree
     found = copy.deepcopy(dict(below))
-    for axis, value in values.items():
-        for path in _paths(below, axis.split(".")) if axis != FRAGMENTS else ():
+    for axis, value in single.items():
+        for path in _paths(below, axis.split(".")):
             above: Any = copy.deepcopy(value)
             for key in reversed(path):
                 above = {key: above}

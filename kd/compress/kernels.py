@@ -34,7 +34,10 @@ KINDS = {
 
 
 def int8_share(path: Path) -> float:
-    """Return the share of matrix products and convolutions that run in int8 on this machine, in [0, 1]."""
+    """Return the share of matrix products and convolutions that run in int8 on this machine, in [0, 1].
+
+    A recurrent layer, whose products no node of its own shows, counts as one of them.
+    """
     ran = kernels(path)
     integer, floating = (sum(ran[kind] for kind in kinds) for kinds in (INT8, FLOAT))
     return integer / (integer + floating) if integer + floating else 0.0

@@ -112,7 +112,7 @@ class SharedBatches(StepBatches):
     def __init__(
         self, labelled: Tensor, others: Tensor, *, share: float, batch_size: int, steps: int, seed: int
     ) -> None:
-        if not (0 < share < 1 and batch_size > 1):
+        if not shares_out(share, batch_size):
             got = f"got {share} of {batch_size}"
             raise DataError(f"labelled_share: expected a share in (0, 1) of batches of at least 2 rows, {got}")
         super().__init__(torch.cat([labelled, others]), batch_size=batch_size, steps=steps, seed=seed)
@@ -124,6 +124,11 @@ class SharedBatches(StepBatches):
         rows = torch.cat([self._drawn(ids, size, name) for ids, size, name in kinds], dim=1)
         evenly = torch.cat([(torch.arange(size) + 0.5) / size for _, size, _ in kinds])
         return rows[:, evenly.argsort(stable=True)]
+
+
+def shares_out(share: float, batch_size: int) -> bool:
+    """Say whether a share in (0, 1) of a batch leaves room for rows of both kinds."""
+    return 0 < share < 1 and batch_size > 1
 
 
 def step_batches(

@@ -11,6 +11,7 @@ from kd.baselines import BASELINES
 from kd.config import Edge, Node, Study, family_contrasts
 from kd.data import MECHANISMS, SOURCES
 from kd.data.mechanisms.at_test import whole_faults
+from kd.data.stream import shares_out
 from kd.distill import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from kd.distill.trainer import trainer_faults
 from kd.errors import GraphError
@@ -133,7 +134,7 @@ def _number_faults(node: Node, where: str) -> list[str]:
     for field in ("drop_warmup", "recombine"):
         if not 0 <= getattr(node, field) <= 1:
             found.append(f"{where}.{field}: expected a share in [0, 1], got {getattr(node, field)}")
-    if node.labelled_share is not None and not (0 < node.labelled_share < 1 and node.batch_size > 1):
+    if node.labelled_share is not None and not shares_out(node.labelled_share, node.batch_size):
         found.append(
             f"{where}.labelled_share: expected a share in (0, 1), or null, of batches of at least 2 rows, "
             f"got {node.labelled_share} of {node.batch_size}"

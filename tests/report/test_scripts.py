@@ -133,6 +133,19 @@ def test_an_ablations_records_are_kept_with_the_verdicts_of_its_family(tmp_path,
     assert found.to_dict("records") == [{"method": "student", "planted 0.2": "+1.2 [0.3, 2.1]; better"}]
 
 
+def test_a_benchs_record_is_what_documents_read(checkout, monkeypatch):
+    keep_records = load("keep_records")
+    monkeypatch.setattr(keep_records, "RECORDS", checkout / "docs" / "records")
+    keep_records.keep_bench("some", ["statistics"], {"worst ±": 93.9}, {"level": [{"test": "t", "rejects": 5.0}]})
+    readme = document(checkout, "bench:some/level", "bench:some/figures")
+    assert run(checkout) == 0
+    assert "| worst ± | 93.9" in readme.read_text()
+    record = json.loads((checkout / "docs" / "records" / "bench_some.json").read_text())
+    assert record["code"]
+    assert record["machine"]
+    assert record["packages"]
+
+
 def test_verdicts_of_several_data_sets_stand_beside_each_other(taught):
     readme = document(taught, "verdicts:one+two")
     assert run(taught) == 0
