@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import kd
-from kd.compress.package import Context, Package
+from kd.compress.package import Package
 from kd.compress.pipeline import compress
 
 
@@ -18,17 +18,19 @@ def main() -> None:
     parser.add_argument("--macs", type=float, default=0.5, help="share of the multiply-accumulates that may remain")
     arguments = parser.parse_args()
 
-    student = Package.load(arguments.package)
-    data = kd.DataModule(kd.load_source("mfeat", modalities=student.modalities))
-    training = data.source.batch(data.split.train, data.available[data.split.train])  # calibration sees no other rows
+    package = Package.load(arguments.package)
+    data = kd.DataModule(kd.load_source("mfeat", modalities=package.modalities))
+    training = data.source.batch(data.split.train, data.available[data.split.train])  # passes see no other rows
     passes = {
         "pruned": {"name": "structured", "macs": arguments.macs},
         "exported": {"name": "onnx"},
         "int8": {"name": "static_int8"},
     }
-    for result in compress(student, passes, Context(example=training), Path(arguments.to)):
-        cost = result.package.cost()
-        print(f"{result.package.folder}: {cost['bytes']} bytes, {cost['macs']} MACs, {result.seconds:.1f} s")
+    for stage in compress(package.model(), training, passes):
+        folder = Path(arguments.to) / stage.name
+        package = Package.save(stage.model, folder, stage=stage.name, parent=package, evidence=stage.evidence)
+        cost = package.cost()
+        print(f"{folder}: {cost['bytes']} bytes, {cost['macs']} MACs, {stage.seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-PRODUCTS = ("MatMul", "Gemm")
-CONVOLUTIONS = ("Conv",)
+from kd.compress.context import Model
+from kd.compress.graph import CONVOLUTIONS, PRODUCTS
+
 INT8 = frozenset(
     {
         *("QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "DynamicQuantizeMatMul"),
@@ -33,17 +34,17 @@ KINDS = {
 }
 
 
-def int8_share(path: Path) -> float:
+def int8_share(graph: Model) -> float:
     """Return the share of matrix products and convolutions that run in int8 on this machine, in [0, 1].
 
     A recurrent layer, whose products no node of its own shows, counts as one of them.
     """
-    ran = kernels(path)
+    ran = kernels(graph)
     integer, floating = (sum(ran[kind] for kind in kinds) for kinds in (INT8, FLOAT))
     return integer / (integer + floating) if integer + floating else 0.0
 
 
-def kernels(path: Path) -> Counter[str]:
+def kernels(graph: Model) -> Counter[str]:
     """Return how many nodes of each type ran, by the profile of a session that answered one blank row."""
     import onnxruntime as ort
 
@@ -52,7 +53,7 @@ def kernels(path: Path) -> Counter[str]:
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(scratch) / "profile")
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         session.run(None, {value.name: _blank(value) for value in session.get_inputs()})
         events = json.loads(Path(session.end_profiling()).read_text())
     nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]

@@ -1,58 +1,24 @@
-"""A package as passes see it: a folder with weights or a graph, a card, and checksums that are verified on loading."""
+"""A package as compression sees it: a folder with weights or a graph, a card, and checksums verified on loading."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kd.distill.view import pattern, subsets
+from kd.compress.context import Kind, Model, kind_of
 from kd.errors import KDError, RecordError
 from kd.evaluate.cost import bytes_on_disk, macs, parameters
 from kd.evaluate.predictor import OnnxPredictor, Predictor, TorchPredictor
 from kd.models.network import blank_rows
 from kd.models.package import CARD, PROCESSORS, load_package, save_package
 from kd.record import digest, file_digest, staged_folder, write_atomic
-from kd.types import conceal
 
 GRAPH = "model.onnx"
-Kind = Literal["torch", "onnx"]
-
-
-class Rows(Protocol):
-    """Rows as a pass reads them; a `kd.types.Batch` is one."""
-
-    @property
-    def inputs(self) -> Mapping[str, Tensor]:
-        """Modality -> [B, ...]."""
-        ...
-
-    @property
-    def present(self) -> Tensor:
-        """Bool [B, M]."""
-        ...
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a pass may use besides the package.
-
-    Attributes:
-        example: training rows, columns in the package's order of modalities; calibration sees these and no others.
-        fit: trains a copy further with the student's own loss and returns it; None where nothing can train.
-        seed: of every draw a pass makes.
-        threads: of the sessions a pass opens.
-    """
-
-    example: Rows
-    fit: Callable[[nn.Module], nn.Module] | None = None
-    seed: int = 0
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,24 +63,28 @@ class Package:
     @classmethod
     def save(
         cls,
-        model: nn.Module,
+        model: Model,
         folder: Path,
         *,
         stage: str = "student",
         parent: Package | None = None,
         evidence: Mapping[str, Any] | None = None,
     ) -> Package:
-        """Write a network as a package, its cost on the card.
+        """Write a network or a graph as a package, its cost on the card.
 
         Args:
-            model: one of `kd.models`.
+            model: a network of `kd.models`, or a graph that was made from one.
             folder: replaced whole where it exists.
             stage: name of the step that made it.
-            parent: package it was made from.
+            parent: package it was made from; a graph's names, classes and processors are copied from its card.
             evidence: what the step measured.
         """
-        extra = {"stage": stage, "cost": network_cost(model), **lineage(parent), "evidence": dict(evidence or {})}
-        save_package(model, folder, extra)  # type: ignore[arg-type]
+        extra: dict[str, Any] = {"stage": stage, **lineage(parent), "evidence": dict(evidence or {})}
+        if kind_of(model) == "torch":
+            save_package(model, folder, {**extra, "cost": network_cost(model)})
+        else:
+            assert parent is not None  # only a graph's parent knows what its logits are called
+            _save_graph(model, folder, parent, extra)
         return cls.load(folder)
 
     @property
@@ -144,63 +114,53 @@ class Package:
 
     def cost(self) -> dict[str, int]:
         """Return parameters, macs (per sample) and bytes."""
-        known = self.card.get("cost") or network_cost(self.model())
+        known = self.card.get("cost") or network_cost(self.network())
         return {"parameters": known["parameters"], "macs": known["macs"], "bytes": self.bytes}
 
-    def model(self) -> nn.Module:
+    def model(self) -> Model:
+        """Load the network, in eval mode, or the graph; every call gives a new one."""
+        if self.kind == "torch":
+            return load_package(self.folder)
+        import onnx
+
+        return onnx.load(str(self.folder / GRAPH))
+
+    def network(self) -> nn.Module:
         """Load the network, in eval mode; every call gives a new one.
 
         Raises:
             KDError: an ONNX package holds a graph, not a network.
         """
         if self.kind != "torch":
-            raise KDError(
-                f"{self.folder}: expected a torch package, got {self.kind}; passes on networks go before onnx"
-            )
+            raise KDError(f"{self.folder}: expected a torch package, got {self.kind}, which holds a graph, no network")
         return load_package(self.folder)
 
     def predictor(self, *, threads: int = 1) -> Predictor:
         """Open it for prediction; `threads` holds for ONNX, a network runs on torch's own."""
         if self.kind == "onnx":
             return OnnxPredictor(self.folder / GRAPH, threads=threads)
-        return TorchPredictor(self.model())
+        return TorchPredictor(self.network())
 
 
-def save_graph(
-    write: Callable[[Path], None], folder: Path, *, stage: str, parent: Package, evidence: Mapping[str, Any]
-) -> Package:
-    """Write an ONNX package; the graph comes from `write`, all that is the parent's is copied from its card.
-
-    Args:
-        write: writes the graph to the path given.
-        folder: replaced whole where it exists; untouched where `write` fails.
-        stage: name of the step.
-        parent: package it was made from.
-        evidence: what the step measured.
-    """
+def _save_graph(graph: Model, folder: Path, parent: Package, extra: Mapping[str, Any]) -> None:
     with staged_folder(folder) as place:
-        write(place / GRAPH)
+        write_atomic(place / GRAPH, graph.SerializeToString())
         write_atomic(place / PROCESSORS, (parent.folder / PROCESSORS).read_bytes())
         card = {
             "kind": "onnx",
             **{key: parent.card[key] for key in ("modalities", "modality", "classes", "class_names", "task")},
-            "stage": stage,
-            **lineage(parent),
             "cost": {key: value for key, value in parent.cost().items() if key != "bytes"},
-            **graph_versions(place / GRAPH),
-            "evidence": dict(evidence),
+            **graph_versions(graph),
+            **extra,
             "checksums": {file: file_digest(place / file) for file in (GRAPH, PROCESSORS)},
         }
         write_atomic(place / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
-    return Package.load(folder)
 
 
-def graph_versions(path: Path) -> dict[str, Any]:
-    """Return opset by domain and the runtime that an ONNX file was checked with."""
-    import onnx
+def graph_versions(graph: Model) -> dict[str, Any]:
+    """Return a graph's opset by domain and the runtime that it was checked with."""
     import onnxruntime
 
-    graph = onnx.load(str(path), load_external_data=False)
     opset = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
     return {"opset": opset, "runtime": f"onnxruntime {onnxruntime.__version__}"}
 
@@ -213,66 +173,3 @@ def lineage(parent: Package | None) -> dict[str, Any]:
 def network_cost(model: nn.Module) -> dict[str, int]:
     """Return parameters and macs per sample with everything present."""
     return {"parameters": parameters(model), "macs": macs(model.eval(), *blank_rows(model))}
-
-
-def every_pattern(modalities: list[str]) -> Tensor:
-    """Return bool [S, M]: every availability but none at all; beyond 8 modalities a sample, as `subsets` gives it.
-
-    >>> every_pattern(["fou", "zer"]).tolist()
-    [[True, False], [False, True], [True, True]]
-    """
-    return torch.stack([pattern(modalities, subset) for subset in subsets(modalities)])
-
-
-def hidden(rows: Rows, modalities: list[str], present: Tensor) -> dict[str, Tensor]:
-    """Return inputs with garbage wherever `present` is False."""
-    return {name: conceal(rows.inputs[name], ~present[:, column]) for column, name in enumerate(modalities)}
-
-
-def take(rows: Rows, chosen: Tensor | slice) -> Rows:
-    """Return some of the rows."""
-    return _Taken({name: value[chosen] for name, value in rows.inputs.items()}, rows.present[chosen])
-
-
-@dataclass(frozen=True)
-class _Taken:
-    inputs: Mapping[str, Tensor]
-    present: Tensor
-
-
-def differences(one: Predictor, other: Predictor, rows: Rows, task: str, *, limit: int = 64) -> dict[str, float]:
-    """Compare two predictors on every subset of modalities, NaN in all that is hidden.
-
-    Only values a row truly has are shown; a row that a subset leaves nothing is compared all the same.
-
-    Args:
-        one: the reference.
-        other: what was made from it.
-        rows: to compare on, at most `limit` of them.
-        task: decides what a decision is; regression has none.
-        limit: rows per subset.
-
-    Returns:
-        parity_max: greatest absolute difference of logits over the greatest absolute logit of the reference, infinite
-        where either is not finite; agreement: share of equal decisions over rows and subsets.
-    """
-    names = list(one.modalities)
-    shown = take(rows, slice(limit))
-    expected, got = [], []
-    for availability in every_pattern(names):
-        present = shown.present & availability
-        inputs = hidden(shown, names, present)
-        expected.append(torch.as_tensor(one(inputs, present)))
-        got.append(torch.as_tensor(other(inputs, present)))
-    return _compare(torch.cat(expected), torch.cat(got), task)
-
-
-def _compare(expected: Tensor, got: Tensor, task: str) -> dict[str, float]:
-    finite = bool(torch.isfinite(expected).all() and torch.isfinite(got).all())
-    scale = expected.abs().max().clamp(min=1e-12)
-    found = {"parity_max": ((expected - got).abs().max() / scale).item() if finite else float("inf")}
-    if task == "multiclass":
-        found["agreement"] = (expected.argmax(1) == got.argmax(1)).double().mean().item()
-    if task == "multilabel":
-        found["agreement"] = ((expected > 0) == (got > 0)).double().mean().item()
-    return found

@@ -270,3 +270,20 @@ def finetune(
         run = f"{name} seed {setting.seed} tuned"
         made = fit(module, study.nodes[name], setting, Path(partial), lambda *_: None, study.trainer, run)
     return model.eval(), made.shown
+
+
+def losses(study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Network) -> Iterator[Tensor]:
+    """Give a network's loss in its node's own graph, batch by batch, once over its training rows; nothing is trained.
+
+    Args:
+        study: the config.
+        name: node whose edges, rows and drop are used.
+        setting: data of this replicate.
+        packages: node -> package folder of its teachers.
+        model: the network, without dropout of its own while this runs.
+    """
+    module, _ = build(study, name, setting, packages, model)
+    module.model.eval()
+    rows = training_rows(study.nodes[name], setting, module.edges)
+    for number, chosen in enumerate(rows.split(study.nodes[name].batch_size)):
+        yield module.training_step(setting.rows(chosen, setting.available), number)

@@ -47,6 +47,7 @@ class TorchPredictor:
     def __init__(self, model: nn.Module) -> None:
         self.model = model.eval()
         self.modalities: list[str] = list(model.modalities)  # type: ignore[arg-type]
+        self.takes_present: bool = getattr(model, "takes_present", True)
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
 
@@ -68,43 +69,56 @@ class TorchPredictor:
 
 
 class OnnxPredictor:
-    """An ONNX file on the CPU by ONNX Runtime.
+    """An ONNX graph on the CPU by ONNX Runtime.
 
     Args:
-        path: file whose inputs are the modalities and `present`, first output the logits.
+        graph: a file or an `onnx.ModelProto` whose inputs are the modalities and `present`, first output the logits;
+            one without `present` needs all of its inputs.
         threads: of this session, within and between operators.
 
     Raises:
-        RecordError: the file is missing, damaged, or has no input `present`.
+        RecordError: the file is missing or damaged.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+    def __init__(self, graph: str | Path | Any, *, threads: int = 1) -> None:
         import onnxruntime as ort
 
-        self.path, self.threads = Path(path), threads
+        written = str(graph) if isinstance(graph, str | Path) else graph.SerializeToString()
+        self.threads = threads
+        self._bytes = (
+            Path(written).stat().st_size if isinstance(written, str) and Path(written).is_file() else len(written)
+        )
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = ort.InferenceSession(written, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class below Exception
             reason = " ".join(str(error).split())[:200]
-            raise RecordError(f"{path}: not an ONNX model that runs here ({reason}); export it again") from None
+            named = written if isinstance(written, str) else "graph"
+            raise RecordError(f"{named}: not an ONNX model that runs here ({reason}); export it again") from None
         names = [value.name for value in self.session.get_inputs()]
-        if PRESENT not in names:
-            raise RecordError(f"{path}: expected an input named {PRESENT!r}, got {', '.join(names)}; export it again")
+        self.takes_present = PRESENT in names
         self.modalities = [name for name in names if name != PRESENT]
         self._output = self.session.get_outputs()[0].name
 
     @property
     def bytes(self) -> int:
         """Size of the file, in bytes."""
-        return self.path.stat().st_size
+        return self._bytes
 
     def __call__(self, inputs: Mapping[str, Any], present: Any) -> Array:
-        """Return logits [B, C]; inputs are read by name, whatever their order."""
+        """Return logits [B, C]; inputs are read by name, whatever their order.
+
+        Raises:
+            RecordError: something is absent, and the graph takes no `present`.
+        """
         feed = {name: _single(inputs[name]) for name in self.modalities}
-        feed[PRESENT] = np.asarray(present, dtype=bool)
+        seen = np.asarray(present, dtype=bool)
+        if self.takes_present:
+            feed[PRESENT] = seen
+        elif not seen.all():
+            raise RecordError(f"graph: it takes no input {PRESENT!r}, so every row needs {', '.join(self.modalities)}")
         return np.asarray(self.session.run([self._output], feed)[0])
 
 

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from kd.errors import KDError, RecordError
 from kd.importing import in_words
@@ -27,6 +28,8 @@ from kd.record import file_digest, package_versions, runs_root, staged_folder, w
 from kd.types import Modality
 
 WEIGHTS, CARD, PROCESSORS = "weights.safetensors", "card.json", "processors.json"
+RESIZED = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.BatchNorm2d, FrozenBatchNorm2d)
+"""Layers whose widths are those of what is stored."""
 FORMAT = 1
 """Of the card; raised whenever an older version would misread what this one writes."""
 
@@ -210,22 +213,29 @@ def resize_layers(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give every linear, convolutional and normalising layer the shape its stored weight has."""
     for path, module in model.named_modules():
         stored = state.get(f"{path}.weight")
-        if stored is None or not isinstance(module, nn.Linear | nn.Conv2d | nn.GroupNorm):
+        if stored is None or not isinstance(module, RESIZED):
             continue
         if stored.dim() == module.weight.dim() and stored.shape != module.weight.shape:
             _resize(module, stored)
 
 
-def _resize(module: nn.Linear | nn.Conv2d | nn.GroupNorm, stored: Tensor) -> None:
+def _resize(module: nn.Module, stored: Tensor) -> None:
     width = stored.shape[0]
+    for name, value in list(module.named_buffers()):
+        if value.dim() == 1:
+            setattr(module, name, value.new_empty(width))
+    if isinstance(module, FrozenBatchNorm2d):
+        return
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = stored.shape
     elif isinstance(module, nn.Conv2d):
         # One filter per channel stays that; other convolutions keep the number of their groups.
         module.groups = width if module.groups == module.in_channels > 1 else module.groups
         module.out_channels, module.in_channels = width, stored.shape[1] * module.groups
-    else:
+    elif isinstance(module, nn.GroupNorm):
         module.num_channels = width
+    elif isinstance(module, nn.BatchNorm2d):
+        module.num_features = width
     module.weight = nn.Parameter(torch.empty_like(stored))
     if module.bias is not None:
         module.bias = nn.Parameter(torch.empty(width))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kd.baselines import BASELINES
 from kd.compress.package import Package
+from kd.compress.pipeline import FLOAT as FLOAT
 from kd.config import Baseline, Study
 from kd.distill.fit import Setting, training_rows
 from kd.distill.trained import package_folder
@@ -21,9 +22,6 @@ from kd.distill.view import judged, pattern
 from kd.evaluate.predictions import SEPARATOR, Logits, predict, seen_subsets
 from kd.evaluate.predictor import Predictor
 from kd.record import RunRecord, code_address, digest, finished, run_folder, save_record, staged_folder, write_atomic
-
-FLOAT = "float"
-"""Stage of everything that is not compressed."""
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 from kd.baselines import BASELINES
 from kd.compress import PASSES
 from kd.compress.pipeline import faults as pass_faults
+from kd.compress.pipeline import routes
 from kd.config import Part, Study
 from kd.data import load_source
 from kd.data.masks import draw
@@ -116,7 +117,7 @@ def _try_parts(study: Study, source: Source, attempt: Callable[[str, Callable[[]
         attempt(f"baselines.{name}.model", partial(BASELINES.build, baseline.model))
     for name in study.edges:
         attempt(f"edges.{name}.loss", partial(try_edge, study, name, source))
-    for stage, part in (study.compress.passes if study.compress else {}).items():
+    for stage, (_, part) in routes(study.compress.passes if study.compress else {}).items():
         attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
 
 

@@ -190,9 +190,8 @@ def _patterns(study: Study, setting: Setting, trained: Sequence[str]) -> dict[st
 
 def _gather_stages(compression: Compression, found: Replicate) -> None:
     assert found.compressed is not None
-    folder = run_folder("compress", found.compressed.id)
     for stage in compression.passes:
-        tensors = load_file(folder / f"predictions-{stage}.safetensors")
-        found.answers[compression.student, stage] = unflat(tensors)
-    rows = json.loads((folder / "stages.json").read_text())
+        folder = run_folder("stage", found.compressed.parents[stage])
+        found.answers[compression.student, stage] = unflat(load_file(folder / "predictions.safetensors"))
+    rows = json.loads((run_folder("compress", found.compressed.id) / "stages.json").read_text())
     found.stages = [{"node": compression.student, **row} for row in rows]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import nn
 
-from kd.compress.package import Context, Package
-from kd.compress.pipeline import StageResult, compress
+from kd.compress.context import Context
+from kd.compress.pipeline import Stage, compress
+from kd.evaluate.predictor import OnnxPredictor, Predictor, TorchPredictor
 from kd.models.classifier import Classifier
 from kd.types import Batch
 
+Stages = tuple[dict[str, Stage], dict[str, torch.Tensor], list[tuple[str, float | None]]]
 SHAPES = {"fou": [12], "zer": [20], "mor": [4]}
 PASSES = {
     "pruned": {"name": "structured", "macs": 0.5},
@@ -58,27 +60,36 @@ def unseen() -> Batch:
     return toy_rows(256, seed=2)
 
 
+def fit(rows: Batch) -> Callable[[nn.Module], nn.Module]:
+    return lambda model: train(model, rows, steps=60)
+
+
 @pytest.fixture(scope="session")
 def context(rows: Batch) -> Context:
-    return Context(rows, fit=lambda model: train(model, rows, steps=60))
+    return Context(rows, "multiclass", fit=fit(rows), losses=lambda model: losses(model, rows))
+
+
+def losses(model: nn.Module, rows: Batch) -> Iterator[torch.Tensor]:
+    yield nn.functional.cross_entropy(model(rows.inputs, rows.present).logits, rows.label)
 
 
 @pytest.fixture(scope="session")
-def student(rows: Batch, tmp_path_factory: pytest.TempPathFactory) -> Package:
+def student(rows: Batch) -> Classifier:
     torch.manual_seed(0)
     model = Classifier(SHAPES, 4, width=96, encoder={"name": "mlp", "hidden": [96], "dropout": 0.2})
     model.fit_scalers(rows.inputs, rows.present)
-    return Package.save(train(model, rows, steps=80), tmp_path_factory.mktemp("student") / "student")
+    train(model, rows, steps=80)
+    return model
 
 
 @pytest.fixture(scope="session")
-def stages(
-    student: Package, context: Context, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, StageResult], dict[Path, bytes], list[tuple[str, float | None]]]:
-    """All stages, the student's bytes as they were before, and what was reported."""
-    before = {file: file.read_bytes() for file in student.folder.iterdir()}
+def stages(student: Classifier, rows: Batch) -> Stages:
+    """All stages, the student's weights as they were before, and what was reported."""
+    before = {name: value.clone() for name, value in student.state_dict().items()}
     reported: list[tuple[str, float | None]] = []
-    results = compress(
-        student, PASSES, context, tmp_path_factory.mktemp("stages"), lambda stage, took: reported.append((stage, took))
-    )
-    return {result.stage: result for result in results}, before, reported
+    made = compress(student, rows, PASSES, fit=fit(rows), report=lambda stage, took: reported.append((stage, took)))
+    return {stage.name: stage for stage in made}, before, reported
+
+
+def predictor(model: object) -> Predictor:
+    return TorchPredictor(model) if isinstance(model, nn.Module) else OnnxPredictor(model)

@@ -1,65 +1,66 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
 import pytest
 import torch
 
+from kd.compress.context import Context
 from kd.compress.export import Onnx, export
-from kd.compress.package import Context, Package, differences, every_pattern, hidden
-from kd.compress.pipeline import StageResult
+from kd.compress.rows import answers, differences, every_pattern, hidden
 from kd.errors import KDError
 from kd.evaluate.predictor import OnnxPredictor, TorchPredictor
 from kd.models.classifier import Classifier
 from kd.types import Batch
-
-Stages = tuple[dict[str, StageResult], dict[Path, bytes], list[tuple[str, float | None]]]
+from tests.compress.conftest import Stages, predictor
 
 
 def test_graph_gives_the_networks_logits_on_every_subset(stages: Stages, unseen: Batch) -> None:
-    network, graph = stages[0]["tuned"].package.predictor(), stages[0]["onnx"].package.predictor()
-    found = differences(network, graph, unseen, "multiclass", limit=256)
-    assert found["parity_max"] <= 1e-6
-    assert found["agreement"] == 1.0
+    network, graph = (answers(predictor(stages[0][stage].model), unseen) for stage in ("tuned", "onnx"))
+    assert network.shape[0] == 7
+    assert differences(network, graph, "multiclass")["parity_max"] <= 1e-6
+    assert differences(network, graph, "multiclass")["agreement"] == 1.0
 
 
 @pytest.mark.parametrize("stage", ["tuned", "onnx", "int8"])
 def test_hidden_modality_changes_nothing(stages: Stages, unseen: Batch, stage: str) -> None:
-    predictor = stages[0][stage].package.predictor()
-    for availability in every_pattern(predictor.modalities):
+    ask = predictor(stages[0][stage].model)
+    for availability in every_pattern(ask.modalities):
         present = unseen.present & availability
-        garbage = hidden(unseen, predictor.modalities, present)
-        assert (predictor(garbage, present) == predictor(unseen.inputs, present)).all()
+        garbage = hidden(unseen, ask.modalities, present)
+        assert (ask(garbage, present) == ask(unseen.inputs, present)).all()
 
 
-def test_card_names_inputs_parity_opset_and_runtime(stages: Stages) -> None:
-    package = stages[0]["onnx"].package
-    graph = onnx.load(package.folder / "model.onnx")
+def test_graph_has_named_inputs_and_nodes_called_after_their_layers(stages: Stages) -> None:
+    graph = stages[0]["onnx"].model
     onnx.checker.check_model(graph, full_check=True)
     assert {value.name for value in graph.graph.input} == {"fou", "zer", "mor", "present"}
     assert [value.name for value in graph.graph.output] == ["logits"]
-    assert package.card["opset"]["ai.onnx"] >= 18
-    assert package.card["runtime"].startswith("onnxruntime")
-    assert package.evidence["parity_max"] <= 1e-6
+    names = [node.name for node in graph.graph.node]
+    assert len(set(names)) == len(names)
+    products = [node.name for node in graph.graph.node if node.op_type == "Gemm"]
+    assert products[0].startswith("encoders.fou.layers.0/")
+    assert products[-1].startswith("head/")
 
 
 @pytest.mark.parametrize("fusion", ["gated", "attention"])
-def test_every_fusion_exports(fusion: str, tmp_path: Path) -> None:
+def test_every_fusion_exports(fusion: str) -> None:
     torch.manual_seed(0)
     model = Classifier({"fou": [6], "pix": [3, 4]}, 3, width=8, fusion={"name": fusion}).eval()
-    export(model, tmp_path / "model.onnx")
     batch = Batch.of({"fou": torch.randn(7, 6), "pix": torch.randn(7, 3, 4)}, torch.zeros(7))
-    found = differences(TorchPredictor(model), OnnxPredictor(tmp_path / "model.onnx"), batch, "multiclass")
-    assert found["parity_max"] <= 1e-6
+    network, graph = answers(TorchPredictor(model), batch), answers(OnnxPredictor(export(model)), batch)
+    assert differences(network, graph, "multiclass")["parity_max"] <= 1e-6
 
 
-def test_graph_out_of_tolerance_is_refused_and_leaves_nothing(
-    stages: Stages, student: Package, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_graph_out_of_tolerance_is_refused(
+    stages: Stages, student: Classifier, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The fault injected: an exporter that hands over another network's graph.
-    graph = onnx.load(stages[0]["onnx"].package.folder / "model.onnx")
-    monkeypatch.setattr("kd.compress.export.export", lambda model, path: onnx.save(graph, str(path)))
+    monkeypatch.setattr("kd.compress.export.export", lambda model: stages[0]["onnx"].model)
     with pytest.raises(KDError, match=r"differs by .* of the logits' scale"):
-        Onnx()(student, context, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        Onnx()(student, context)
+
+
+def test_graph_may_be_off_by_the_rounding_of_the_network_itself(student: Classifier, context: Context) -> None:
+    # Nothing in float32 is equal to 1e-9: the network's own distance from float64 is allowed twice, and stated.
+    _, evidence = Onnx(tolerance=1e-9)(student, context)
+    assert 1e-9 < evidence["parity_max"] <= 2 * evidence["rounding"] < 1e-5

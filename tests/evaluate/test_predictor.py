@@ -72,16 +72,23 @@ def test_threads_of_a_session_are_pinned(graph: Path) -> None:
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 2)
 
 
-def test_damaged_or_foreign_graph_is_refused_in_one_line(graph: Path) -> None:
-    model = onnx.load(graph)
-    model.graph.node[0].input[0] = model.graph.input[1].name = "mask"
-    onnx.save(model, graph)
-    with pytest.raises(RecordError, match="named 'present'"):
-        OnnxPredictor(graph)
+def test_damaged_graph_is_refused_in_one_line(graph: Path) -> None:
     graph.write_bytes(b"no graph")
     with pytest.raises(RecordError) as caught:
         OnnxPredictor(graph)
     assert "\n" not in str(caught.value)
+
+
+def test_graph_without_availability_answers_whole_rows_only(graph: Path) -> None:
+    model = onnx.load(graph)
+    del model.graph.node[0], model.graph.input[1]
+    model.graph.node[0].input[0] = "fou"
+    predictor = OnnxPredictor(model)
+    assert not predictor.takes_present
+    x = torch.randn(5, 4)
+    np.testing.assert_allclose(predictor({"fou": x}, torch.ones(5, 1)), x @ WEIGHT, rtol=1e-5)
+    with pytest.raises(RecordError, match="takes no input 'present', so every row needs fou"):
+        predictor({"fou": x}, torch.zeros(5, 1))
 
 
 def test_cost_counts_products_once_per_sample() -> None:

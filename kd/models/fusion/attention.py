@@ -24,7 +24,7 @@ class Attention(Fusion):
     def __init__(self, modalities: int, width: int, /, *, heads: int = 4) -> None:
         super().__init__()
         expect(heads > 0 and width % heads == 0, "heads", f"a divisor of width {width}", heads)
-        self.width, self.heads = width, heads
+        self.width, self.head_size = width, width // heads
         self.embedding = nn.Embedding(modalities, width)
         self.query = nn.Linear(1, width, bias=False)
         self.key = nn.Linear(width, width)
@@ -38,9 +38,9 @@ class Attention(Fusion):
         sequence = torch.cat(embedded, dim=1)  # [B, L, D]
         kept = torch.cat([keep[name] for name in tokens], dim=1)  # [B, L]
         batch, length, _ = sequence.shape
-        query = self.query(torch.ones_like(sequence[:, 0, :1])).view(batch, self.heads, 1, -1)
-        key = self.key(sequence).view(batch, length, self.heads, -1).transpose(1, 2)  # [B, H, L, D/H]
-        value = self.value(sequence).view(batch, length, self.heads, -1).transpose(1, 2)
+        query = self.query(torch.ones_like(sequence[:, 0, :1])).view(batch, -1, 1, self.head_size)
+        key = self.key(sequence).view(batch, length, -1, self.head_size).transpose(1, 2)  # [B, H, L, D/H]
+        value = self.value(sequence).view(batch, length, -1, self.head_size).transpose(1, 2)
         score = (query * key).sum(dim=-1) / key.shape[-1] ** 0.5  # [B, H, L]
         weight = masked_softmax(score, kept.unsqueeze(1))
         pooled = (weight.unsqueeze(-1) * value).sum(dim=2)  # [B, H, D/H]

@@ -25,7 +25,8 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        # The number of heads follows from the layers' widths, so that a network that lost heads needs no other number.
+        self.head_size = width // heads
         self.norm, self.query, self.key, self.value, self.out = nn.LayerNorm(width), *_linears(width, 4)
         self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.dropout = nn.Dropout(dropout)
@@ -42,7 +43,7 @@ class Layer(nn.Module):
         return self.out((weight @ value).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
 
 def _linears(width: int, count: int) -> list[nn.Linear]:
