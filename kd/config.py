@@ -158,7 +158,12 @@ class Compression:
     student: str
     """Node to compress."""
     passes: dict[str, Part]
-    """Stage -> pass, applied in this order."""
+    """Stage -> pass, applied in this order, each to what the one before made; `of: STAGE` starts from another one, and
+    `of: float` from the student."""
+    margin: float = 0.01
+    """A stage is non-inferior where its whole interval of the mean over subsets is above the student's less this."""
+    margin_subset: float = 0.02
+    """The same on every single subset."""
 
 
 @dataclass

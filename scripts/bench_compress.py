@@ -4,8 +4,9 @@ python scripts/bench_compress.py [--quick]
 
 The student sees pictures of 96 x 96 and a vector; its normalisation is frozen, as that of pre-trained weights is, so
 that it folds into the convolutions. Weights are drawn: the figures are speeds, sizes and kernels, never accuracies.
-Every speed is a ratio of two graphs measured in this run, in turn, one thread, one row; the last line is one JSON
-object. Without --quick the figures and the machine's facts go to docs/records, where `make docs` reads them.
+Every speed is a ratio of two graphs' rows per second, each at the better of two batches, measured in this run, in turn,
+on one thread; the last line is one JSON object. Without --quick the figures and the machine's facts go to docs/records,
+where `make docs` reads them.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ from kd.models.network import blank_rows  # noqa: E402
 from kd.types import Batch, Modality  # noqa: E402
 
 SIDE, VECTOR, CLASSES, ROWS = 96, 32, 10, 32
+BATCHES = (1, 8)
 HALF_THE_CHANNELS = 0.268
 """Of the multiply-accumulates: what a ResNet-18 at this resolution keeps with half of its channels."""
 PASSES: dict[str, dict[str, Any]] = {
     "graph": {"name": "onnx"},
     "int8": {"name": "static_int8", "rows": ROWS},
-    "pruned": {"name": "structured", "macs": HALF_THE_CHANNELS, "of": "float"},
+    "pruned": {"name": "structured", "macs": HALF_THE_CHANNELS, "multiple": 16, "of": "float"},
     "pruned_graph": {"name": "onnx"},
     "pruned_int8": {"name": "static_int8", "rows": ROWS},
 }
@@ -56,7 +58,7 @@ def main() -> int:
     torch.set_num_threads(1)
     model, rows = resnet(), pictures()
     made = {stage.name: stage for stage in compress(model, rows, PASSES, report=told)}
-    figures = measured(model, made, rows, repeats=30 if quick else 300)
+    figures = measured(model, made, rows, repeats=80 if quick else 400)
     for name, value in figures.items():
         print(f"{name:<32}{value:8.3f}")
     print(json.dumps(figures))
@@ -71,9 +73,7 @@ def told(stage: str, seconds: float | None) -> None:
 def measured(model: nn.Module, made: dict[str, Stage], rows: Batch, repeats: int) -> dict[str, float]:
     """Return the figures; speed-ups and size reductions as how many times."""
     graphs = {name: OnnxPredictor(made[name].model) for name in ("graph", "int8", "pruned_graph", "pruned_int8")}
-    first = ({name: value[:1] for name, value in rows.inputs.items()}, rows.present[:1])
-    timed = latency(graphs, first, repeats)
-    faster = {name: 1 / each["ratio"] for name, each in timed.items()}
+    faster = speeds(graphs, rows, repeats)
     smaller = {name: graphs["graph"].bytes / each.bytes for name, each in graphs.items()}
     cheaper = macs(model, *blank_rows(model)) / macs(made["pruned"].model, *blank_rows(made["pruned"].model))
     return {
@@ -86,6 +86,20 @@ def measured(model: nn.Module, made: dict[str, Stage], rows: Batch, repeats: int
         "pruned_vs_float": faster["pruned_graph"],
         "macs_ratio": cheaper,
     }
+
+
+def speeds(graphs: dict[str, OnnxPredictor], rows: Batch, repeats: int) -> dict[str, float]:
+    """Return rows per second as how many times the first graph's, each at its better batch."""
+    best: dict[str, float] = {}
+    reference = 0.0
+    for batch in BATCHES:
+        asked = ({name: value[:batch] for name, value in rows.inputs.items()}, rows.present[:batch])
+        timed = latency(graphs, asked, max(repeats // batch, 10))
+        # The ratio of neighbours in time is what a round measures well; the reference ties the batches together.
+        seconds = timed["graph"]["median_ms"] / batch
+        reference = max(reference, 1 / seconds)
+        best = {name: max(best.get(name, 0.0), 1 / (seconds * each["ratio"])) for name, each in timed.items()}
+    return {name: rate / reference for name, rate in best.items()}
 
 
 def pictures() -> Batch:

@@ -91,9 +91,12 @@ def _print_subsets(folder: Path) -> None:
 
 def _print_stages(folder: Path) -> None:
     from kd.report.evidence import load_evidence
+    from kd.report.retained import NOTE, retained_table
     from kd.report.tables import markdown, stage_table
 
-    print(markdown(stage_table(load_evidence(folder).stages)))
+    found = load_evidence(folder)
+    print(markdown(stage_table(found.stages)))
+    print(f"\n{markdown(retained_table(found.retained))}\n{NOTE}\n")
     _print_summary(folder)
 
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from kd.compress.context import Context, Evidence, Kind, Model
 from kd.compress.graph import LAYER_END
@@ -99,7 +100,7 @@ def export(model: nn.Module) -> Model:
     Raises:
         KDError: torch cannot trace the network.
     """
-    inputs, present = blank_rows(model)
+    model, (inputs, present) = foldable(model), blank_rows(model)
     rows = torch.export.Dim.DYNAMIC
     shapes: dict[str, Any] = {"inputs": {name: {0: rows} for name in inputs}}
     asked: dict[str, Any] = {"inputs": inputs}
@@ -129,6 +130,20 @@ def export(model: nn.Module) -> Model:
     return graph
 
 
+@torch.no_grad()
+def foldable(model: nn.Module) -> nn.Module:
+    """Return a copy whose frozen norms have the form that the exporter folds into the convolutions before them."""
+    twin = copy.deepcopy(model).eval()
+    for path, norm in [(path, layer) for path, layer in twin.named_modules() if isinstance(layer, FrozenBatchNorm2d)]:
+        plain = nn.BatchNorm2d(len(norm.weight), eps=norm.eps).eval()
+        for name, value in norm.named_buffers():
+            plain.get_parameter(name).copy_(value) if name in ("weight", "bias") else plain.get_buffer(name).copy_(
+                value
+            )
+        twin.set_submodule(path, plain)
+    return twin
+
+
 def name_by_layer(graph: Model) -> None:
     """Call every node after the layer that it computes, in place: `encoders.fou.layers.0/linear`."""
     seen: Counter[str] = Counter()
@@ -143,13 +158,17 @@ def name_by_layer(graph: Model) -> None:
 
 
 def strip(model: Any) -> None:
-    """Drop stack traces, shapes of intermediates and unused opsets, in place: half of a small student's file."""
+    """Drop stack traces, shapes of intermediates, unused constants and opsets, in place: half of a small file."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         for note in ("metadata_props", "doc_string"):
             part.ClearField(note)
     graph.ClearField("value_info")
     used = {node.domain for node in graph.node} | {""}
+    read = {name for node in graph.node for name in node.input}
+    constants = [tensor for tensor in graph.initializer if tensor.name in read]
+    graph.ClearField("initializer")
+    graph.initializer.extend(constants)
     kept = [entry for entry in model.opset_import if entry.domain in used]
     model.ClearField("opset_import")
     model.opset_import.extend(kept)

@@ -45,6 +45,8 @@ class Structured:
             the rest, so that no modality pays for another; or `global`.
         keep: least share of its channels that every layer keeps, in (0, 1).
         floors: modality -> another such share for its encoder.
+        multiple: channels that a layer keeps are a multiple of this, where it has as many; a processor computes 16 at a
+            time or so, and 33 cost it as much as 48.
         rounds: steps in which the target is approached; before each but the first the student is trained on, which
             needs a context with `fit`.
     """
@@ -54,6 +56,7 @@ class Structured:
     ranking: Ranking = "layer"
     keep: float = 0.1
     floors: Mapping[str, float] = field(default_factory=dict)
+    multiple: int = 1
     rounds: int = 1
     stage: ClassVar[str] = "pruned"
     takes: ClassVar[Kind] = "torch"
@@ -66,8 +69,11 @@ class Structured:
             for name, value in shares.items()
             if not 0 < value < 1
         ]
-        if self.rounds < 1:
-            faults.append(f"structured.rounds: expected at least 1, got {self.rounds}")
+        faults += [
+            f"structured.{name}: expected at least 1, got {value}"
+            for name, value in (("multiple", self.multiple), ("rounds", self.rounds))
+            if value < 1
+        ]
         if faults:
             raise ConfigError(faults)
 
@@ -200,10 +206,18 @@ def least_important(found: Sequence[Units], share: float, settings: Structured) 
         scores = torch.cat([_with_floor(units, settings) for units in scope])
         order = scores.argsort(stable=True)[: int(share * len(scores))]
         gone = torch.zeros(len(scores), dtype=torch.bool).index_fill(0, order, True) & scores.isfinite()
-        for units, own in zip(scope, gone.split([len(units.importance) for units in scope]), strict=True):
+        for units, lost in zip(scope, gone.split([len(units.importance) for units in scope]), strict=True):
+            own = _whole_multiples(units, lost, settings.multiple)
             if own.any():
                 chosen[units.layer] = units.channels[own].flatten().sort().values
     return chosen
+
+
+def _whole_multiples(units: Units, lost: Tensor, multiple: int) -> Tensor:
+    """Return bool [U]: fewer than what was to go, so that the channels left are a multiple of so many."""
+    step = max(1, multiple // units.channels.shape[1])
+    left = min(len(lost), -(-int((~lost).sum()) // step) * step)
+    return lost & torch.zeros_like(lost).index_fill(0, units.importance.argsort(stable=True)[: len(lost) - left], True)
 
 
 def _with_floor(units: Units, settings: Structured) -> Tensor:

@@ -278,7 +278,10 @@ def _ensemble_faults(study: Study) -> list[str]:
 
 def _comparison_faults(study: Study) -> list[str]:
     comparable = [*study.nodes, *study.baselines, *study.ensembles]
-    found = [] if study.margin >= 0 else [f"margin: expected at least 0, got {study.margin}"]
+    margins = {"margin": study.margin}
+    if study.compress is not None:
+        margins |= {"compress.margin": study.compress.margin, "compress.margin_subset": study.compress.margin_subset}
+    found = [f"{name}: expected at least 0, got {value}" for name, value in margins.items() if value < 0]
     for name, contrast in study.contrasts.items():
         where = f"contrasts.{name}"
         if contrast.method == contrast.baseline:

@@ -33,6 +33,7 @@ COLUMNS = {
     "patterns": ("node", "seed", "subset", "shown"),
     "validation": ("node", "stage", "seed", "subset", "size", "n", "metric", "value"),
     "pairs": ("method", "baseline", "over", "metric", "seeds", "estimate", "low", "high", "verdict"),
+    "retained": ("node", "stage", "subset", "metric", "seeds", "estimate", "low", "high", "margin", "verdict"),
     "test_masks": ("node", "stage", "seed", "test_mask", "kind", "hidden", "metric", "value", "n"),
     "rates": ("node", "stage", "seed", "rate", "value"),
     "teaching": (
@@ -61,6 +62,7 @@ class Evidence:
         patterns: whether training showed a node a subset of modalities, per seed.
         validation: one row per node, stage, seed and subset on validation rows, in the primary metric.
         pairs: the difference of every two methods on test rows.
+        retained: each compressed stage minus the float student, per subset and in the mean, with verdicts.
         test_masks: scores under the test masks that a config names, per node, stage and seed.
         teaching: what each edge's teacher knew and how faithful its student became, per seed.
     """
@@ -79,6 +81,7 @@ class Evidence:
     patterns: pd.DataFrame
     validation: pd.DataFrame
     pairs: pd.DataFrame
+    retained: pd.DataFrame
     test_masks: pd.DataFrame
     teaching: pd.DataFrame
 
@@ -135,6 +138,7 @@ def load_evidence(folder: Path) -> Evidence:
         patterns=_arranged(optional_table(record, folder, "patterns"), graph, stages),
         validation=_arranged(optional_table(record, folder, "validation"), graph, stages),
         pairs=optional_table(record, folder, "pairs"),
+        retained=optional_table(record, folder, "retained"),
         test_masks=_arranged(optional_table(record, folder, "test_masks"), graph, stages),
         teaching=optional_table(record, folder, "teaching"),
     )

@@ -20,6 +20,7 @@ from kd.report.evidence import Evidence, load_evidence
 from kd.report.grid import rate_name
 from kd.report.heatmap import as_text, over_seeds
 from kd.report.matrix import matrix_table, pair_table
+from kd.report.retained import retained_table
 from kd.report.robust import robust_content
 from kd.report.tables import is_numeric, markdown
 from kd.report.teaching import teaching_table
@@ -116,6 +117,7 @@ def run_tables(evidence: Evidence) -> dict[str, Exported]:
         "teaching": Exported(
             evidence.teaching, teaching_table(evidence.teaching, evidence.contrasts, evidence.primary)
         ),
+        "retained": Exported(evidence.retained, retained_table(evidence.retained)),
         "stages": Exported(evidence.stages, tables.stage_table(evidence.stages)),
         "pairs": Exported(evidence.pairs, pair_table(evidence.pairs)),
     }

@@ -21,6 +21,7 @@ from kd.report.figures import stage_charts, training_curves
 from kd.report.heatmap import subset_heat_map
 from kd.report.matrix import LEGEND, matrix_table
 from kd.report.opening import opening, versatile
+from kd.report.retained import NOTE, retained_sentences, retained_table
 from kd.report.robust import robust_content, sample_note
 from kd.report.robust_figures import MOST_LINES, rate_chart, shapley_charts
 from kd.report.stamps import warning
@@ -66,7 +67,9 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         **taught_content(evidence),
         "contrast_words": [words.contrast_sentence(row) for row in evidence.contrasts.to_dict("records")],
         "stages": tables.stage_table(evidence.stages),
-        "stage_words": words.stage_sentences(evidence.subsets, metric),
+        "stage_words": retained_sentences(evidence.retained),
+        "retained": retained_table(evidence.retained),
+        "retained_note": NOTE,
         "provenance": flatten(evidence.provenance),
         "subset_map": subset_heat_map(evidence.subsets, metric),
         **run_comparison(evidence),
@@ -250,8 +253,9 @@ def _robust_parts(robust: Mapping[str, Any]) -> list[str]:
 def _stage_parts(content: Mapping[str, Any]) -> list[str]:
     if not len(content["stages"]) and not content["stage_words"]:
         return []
-    table = tables.markdown(content["stages"]) if len(content["stages"]) else ""
-    return ["## Compression, stage by stage", _bullets(content["stage_words"]), table]
+    costs = tables.markdown(content["stages"]) if len(content["stages"]) else ""
+    kept = [tables.markdown(content["retained"]), content["retained_note"]] if len(content["retained"]) else []
+    return ["## Compression, stage by stage", _bullets(content["stage_words"]), costs, *kept]
 
 
 def _bullets(sentences: list[str]) -> str:

@@ -19,8 +19,6 @@ from kd.report.tables import (
     metric_name,
     modalities,
     number,
-    stage_order,
-    subset_order,
 )
 from kd.statistics.verdicts import VERDICTS
 
@@ -127,34 +125,6 @@ def unit(metric: str) -> str:
     if metric == "accuracy":
         return "points"
     return f"points of {metric_name(metric)}" if metric in PERCENT else metric_name(metric)
-
-
-def stage_sentences(subsets: pd.DataFrame, metric: str) -> list[str]:
-    """Say, for every compressed stage, where it loses most against the float model of the same seeds, and how much.
-
-    The differences are paired by seed and described, not tested.
-    """
-    chosen = subsets[subsets["metric"] == metric]
-    sentences = []
-    for node, group in chosen.groupby("node", sort=False):
-        wide = group.pivot_table(index=["seed", "subset"], columns="stage", values="value")
-        for stage in stage_order(group["stage"]):
-            if stage != "float" and "float" in wide:
-                change = (wide[stage] - wide["float"]).dropna().groupby("subset").mean()
-                if len(change):
-                    sentences.append(_stage_sentence(f"{node}, {stage} against float", change, metric))
-    return sentences
-
-
-def _stage_sentence(head: str, change: pd.Series, metric: str) -> str:
-    order = subset_order(change.index)
-    worst = change[order].idxmax() if metric in LOWER_IS_BETTER else change[order].idxmin()
-    loss = change[worst] if metric in LOWER_IS_BETTER else -change[worst]
-    mean = f"{number(change.mean(), metric, signed=True)} {unit(metric)} in the mean over {len(change)} subsets"
-    if loss <= 0:
-        return f"{head}: {mean}; it loses on no subset."
-    place = modality_words(worst, modalities(order))
-    return f"{head}: {mean}; it loses most on {place} ({number(change[worst], metric, signed=True)} {unit(metric)})."
 
 
 def modality_words(subset: str, everything: list[str]) -> str:

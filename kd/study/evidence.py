@@ -24,11 +24,12 @@ from kd.study.cost import cost_table
 from kd.study.hidden_at_test import hidden_at_test
 from kd.study.pairs import pairs
 from kd.study.replicate import Replicate
+from kd.study.retained import retained
 from kd.study.robustness import robustness_tables
 from kd.tasks import Task
 
 REPRODUCED = (
-    *("subsets", "validation", "summary", "contrasts", "pairs", "test_masks"),
+    *("subsets", "validation", "summary", "contrasts", "pairs", "retained", "test_masks"),
     *("robustness", "shapley", "patterns", "teaching"),
 )
 """Tables whose every number is the same when a study is run again."""
@@ -39,7 +40,7 @@ Key = tuple[str, str, int]
 
 def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replicate]) -> dict[str, pd.DataFrame]:
     """Return the frames of the report: subsets, validation, summary, contrasts, pairs, curves, cost, those on
-    robustness; test_masks, teaching, stages and bound where there are any.
+    robustness; test_masks, teaching, stages with what they retained, and bound where there are any.
 
     The folds of one seed count as one: each test row is answered by the network that did not learn from it.
     """
@@ -71,6 +72,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         "summary": _marked(summarise(frame, chosen_on, source.modalities, task.primary), study).assign(mask_kind=kind),
         "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
         "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
+        **({"retained": retained(study, methods, every, source, splits, task)} if stages else {}),
         **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),
         **({"teaching": teaching} if len(teaching) else {}),
         "curves": curves(replicates),

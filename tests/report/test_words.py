@@ -1,4 +1,3 @@
-import pandas as pd
 import pytest
 
 from kd.errors import RecordError
@@ -41,26 +40,6 @@ def test_an_inconclusive_loss_is_not_called_a_gain():
 def test_an_unknown_verdict_is_refused():
     with pytest.raises(RecordError, match="expected a verdict among"):
         words.contrast_sentence(contrast_frame().iloc[0].to_dict() | {"verdict": "promising"})
-
-
-def small_subsets(int8: tuple[float, float]) -> pd.DataFrame:
-    values = {"float": (0.8, 0.9), "int8": int8}
-    rows = [
-        ("student", stage, 0, subset, subset.count("+") + 1, 100, "accuracy", value)
-        for stage, pair in values.items()
-        for subset, value in zip(("a", "a+b"), pair, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["node", "stage", "seed", "subset", "size", "n", "metric", "value"])
-
-
-def test_a_stage_says_where_it_loses_most():
-    assert words.stage_sentences(small_subsets((0.77, 0.89)), "accuracy") == [
-        "student, int8 against float: −2.0 points in the mean over 2 subsets; it loses most on a alone (−3.0 points)."
-    ]
-
-
-def test_a_stage_that_loses_nothing_says_so():
-    assert "it loses on no subset" in words.stage_sentences(small_subsets((0.8, 0.91)), "accuracy")[0]
 
 
 def test_rich_text_keeps_code_and_shows_the_rest_literally():
