@@ -172,10 +172,20 @@ def _paths(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _groups(graph: Any, model: nn.Module) -> Iterator[Any]:
-    head = getattr(model, "head", None)
-    yield from graph.get_all_groups(
-        ignored_layers=[head] if isinstance(head, nn.Module) else [], root_module_types=[nn.Conv2d, nn.Linear]
-    )
+    """Give every group of layers that lose their output channels together, but for the one that gives the logits."""
+    head, seen = getattr(model, "head", None), set()
+    for layer in graph.module2node:
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or layer in seen:
+            continue
+        handler, channels = graph.get_pruner_of_module(layer).prune_out_channels, list(range(len(layer.weight)))
+        try:
+            group = graph.get_pruning_group(layer, handler, channels)
+        except Exception:  # shuffled or cut channels, in whatever way its walk fails
+            continue
+        losing = {each.target.module for each, _ in group if graph.is_out_channel_pruning_fn(each.handler)}
+        seen |= losing
+        if head not in losing:
+            yield group
 
 
 def _units(group: Any, model: nn.Module, paths: Mapping[nn.Module, str]) -> Tensor | None:

@@ -23,6 +23,8 @@ from kd.errors import ConfigError, KDError
 from kd.evaluate.cost import macs as count_macs
 from kd.models.network import blank_rows, evaluating
 
+PRUNED = (nn.Linear, nn.Conv2d)
+"""Layers that lose channels."""
 STEPS = 12
 """Bisections of the channels' share: 1/4096 is below one channel of most layers."""
 TOLERANCE = 1e-5
@@ -125,9 +127,17 @@ class Structured:
         with evaluating(model):
             found = units_of(scored, self.importance)
         sound = _sound(model, found)
-        whole = [units.layer for units in found if units not in sound]
+        whole = [units.layer for units in found if units not in sound] + _not_followed(model, found)
         notes = [f"left whole, channels cannot be followed there: {', '.join(whole)}"] if whole else []
         return _fewest(model, sound, target, self), notes
+
+
+def _not_followed(model: nn.Module, found: Sequence[Units]) -> list[str]:
+    """Return the encoders of several layers of which none is in any group."""
+    known = {units.branch for units in found}
+    encoders: Mapping[str, nn.Module] = dict(model.encoders.items()) if hasattr(model, "encoders") else {}  # type: ignore[operator,union-attr]
+    deep = [name for name, each in encoders.items() if sum(isinstance(m, PRUNED) for m in each.modules()) > 1]
+    return [f"encoders.{name}" for name in deep if name not in known]
 
 
 def _add_gradients(model: nn.Module, context: Context) -> None:
@@ -229,7 +239,7 @@ def _with_floor(units: Units, settings: Structured) -> Tensor:
 def _widths(model: nn.Module, pruned: nn.Module) -> dict[str, list[int]]:
     """Return layer -> its output channels left and as they were, for those that lost some."""
     now = dict(pruned.named_modules())
-    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, PRUNED)]
     widths: dict[str, list[int]] = {path: [len(now[path].weight), len(layer.weight)] for path, layer in layers}
     return {path: [left, of] for path, (left, of) in widths.items() if left < of}
 

@@ -11,8 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd.compress.export import export
-from kd.evaluate.predictor import OnnxPredictor
 from kd.models import ENCODERS, Classifier
 from kd.seeding import initialise
 from kd.types import conceal
@@ -38,7 +36,6 @@ SMALL: dict[str, dict[str, Any]] = {
 """Arguments of encoders that have no default or large ones."""
 ENCODER_OF = [(name, kind) for name, entry in ENCODERS.items() for kind in entry.load().takes]  # type: ignore[attr-defined]
 COSTLY = [(name, kind) for name, kind in ENCODER_OF if ENCODERS[name].load().costly]  # type: ignore[attr-defined]
-SLOW_TO_EXPORT = ("torchvision",)
 
 
 def part(name: str) -> dict[str, Any]:
@@ -139,18 +136,6 @@ def test_replicas_under_vmap_equal_a_loop(name: str, kind: str) -> None:
     shell = copy.deepcopy(replicas[0]).to("meta")
     together = vmap(lambda one: functional_call(shell, one, (x,))[0])(state)
     assert torch.allclose(together, torch.stack([replica(x)[0] for replica in replicas]), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [pytest.param(*e, marks=pytest.mark.slow) if e[0] in SLOW_TO_EXPORT else e for e in ENCODER_OF],
-)
-def test_exported_graph_gives_the_same_logits_on_every_pattern(name: str, kind: str) -> None:
-    model, inputs = beside_a_vector(name, kind), two_inputs(kind)
-    graph = export(model)
-    hidden = {key: conceal(value, ~PRESENT[:, column]) for column, (key, value) in enumerate(inputs.items())}
-    found = torch.as_tensor(OnnxPredictor(graph)(hidden, PRESENT))
-    assert torch.allclose(found, model(inputs, PRESENT).logits, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "kind"), ENCODER_OF)
