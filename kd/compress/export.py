@@ -26,6 +26,7 @@ from kd.compress.rows import answers, differences
 from kd.errors import KDError
 from kd.evaluate.predictor import LOGITS, PRESENT, OnnxPredictor, TorchPredictor
 from kd.models.network import blank_rows
+from kd.types import Modality
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Note of the exporter's on every node: the paths of the modules that it stands in, outermost first."""
@@ -95,19 +96,19 @@ class _LogitsOfAll(_Logits):
 
 
 def export(model: nn.Module) -> Model:
-    """Return a network as an ONNX graph with dynamic rows, its weights inside.
+    """Return a network as an ONNX graph with its weights inside; rows may be many, and texts shorter.
 
     Raises:
         KDError: torch cannot trace the network.
     """
     model, (inputs, present) = foldable(model), blank_rows(model)
-    rows = torch.export.Dim.DYNAMIC
-    shapes: dict[str, Any] = {"inputs": {name: {0: rows} for name in inputs}}
+    modality: Mapping[str, Modality] = model.modality  # type: ignore[assignment]
+    shapes: dict[str, Any] = {"inputs": {name: _free(modality[name]) for name in inputs}}
     asked: dict[str, Any] = {"inputs": inputs}
     wrapper: nn.Module = _LogitsOfAll(model)
     names = [*inputs]
     if getattr(model, "takes_present", True):
-        shapes["present"], asked["present"] = {0: rows}, present
+        shapes["present"], asked["present"] = {0: torch.export.Dim.DYNAMIC}, present
         wrapper, names = _Logits(model), [*names, PRESENT]
     try:
         with quiet():
@@ -126,8 +127,23 @@ def export(model: nn.Module) -> Model:
         reason = " ".join(str(error).split())[:200]
         raise KDError(f"onnx: this network does not export ({reason}); it must be tensor-only") from error
     name_by_layer(graph)
+    name_axes(graph)
     strip(graph)
     return graph
+
+
+def name_axes(graph: Model) -> None:
+    """Call the open axes of inputs and outputs `rows` and, by the text, `words_length`, in place."""
+    for value in (*graph.graph.input, *graph.graph.output):
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if size.dim_param:
+                size.dim_param = "rows" if axis == 0 else f"{value.name}_length"
+
+
+def _free(modality: Modality) -> dict[int, Any]:
+    """Return the axes whose length a graph leaves open: the rows, and the tokens of a text where its network can."""
+    rows = {0: torch.export.Dim.DYNAMIC}
+    return {**rows, 1: torch.export.Dim.AUTO} if modality.kind == "text" else rows
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from kd.errors import KDError, RecordError
 from kd.evaluate.cost import bytes_on_disk, macs, parameters
 from kd.evaluate.predictor import OnnxPredictor, Predictor, TorchPredictor
 from kd.models.network import blank_rows
-from kd.models.package import CARD, PROCESSORS, load_package, save_package
+from kd.models.package import CARD, PROCESSORS, load_package, save_package, write_card
 from kd.record import digest, file_digest, staged_folder, write_atomic
 
 GRAPH = "model.onnx"
@@ -154,7 +154,7 @@ def _save_graph(graph: Model, folder: Path, parent: Package, extra: Mapping[str,
             **extra,
             "checksums": {file: file_digest(place / file) for file in (GRAPH, PROCESSORS)},
         }
-        write_atomic(place / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+        write_card(card, place)
 
 
 def graph_versions(graph: Model) -> dict[str, Any]:

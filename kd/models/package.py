@@ -1,4 +1,4 @@
-"""Packages on disk: `weights.safetensors`, `processors.json` and `card.json` with checksums. No pickles.
+"""Packages on disk: `weights.safetensors`, `processors.json` and `card.json` with checksums, a model card. No pickles.
 
 Loading builds the network from the card and gives every layer the shape that is stored, so that a pruned student loads
 like any other.
@@ -21,6 +21,7 @@ from kd.errors import KDError, RecordError
 from kd.importing import in_words
 from kd.models.classifier import Classifier
 from kd.models.imported import Imported
+from kd.models.model_card import MODEL_CARD, model_card
 from kd.models.network import Network
 from kd.pretrained import hub_answers
 from kd.processors import Processor, load_processor
@@ -60,8 +61,14 @@ def save_package(model: Network, folder: Path, extra: Mapping[str, Any] | None =
             "checksums": {file: file_digest(stage / file) for file in (WEIGHTS, PROCESSORS)},
             **(extra or {}),
         }
-        write_atomic(stage / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+        write_card(card, stage)
     return folder
+
+
+def write_card(card: Mapping[str, Any], folder: Path) -> None:
+    """Write a package's card, for programs and for people."""
+    write_atomic(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+    write_atomic(folder / MODEL_CARD, model_card(card))
 
 
 def save_processors(processors: Mapping[str, Processor], folder: Path) -> None:

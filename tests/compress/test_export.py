@@ -10,7 +10,7 @@ from kd.compress.rows import answers, differences, every_pattern, hidden
 from kd.errors import KDError
 from kd.evaluate.predictor import OnnxPredictor, TorchPredictor
 from kd.models.classifier import Classifier
-from kd.types import Batch
+from kd.types import Batch, Modality
 from tests.compress.conftest import Stages, predictor
 
 
@@ -49,6 +49,23 @@ def test_every_fusion_exports(fusion: str) -> None:
     batch = Batch.of({"fou": torch.randn(7, 6), "pix": torch.randn(7, 3, 4)}, torch.zeros(7))
     network, graph = answers(TorchPredictor(model), batch), answers(OnnxPredictor(export(model)), batch)
     assert differences(network, graph, "multiclass")["parity_max"] <= 1e-6
+
+
+@pytest.mark.parametrize("encoder", ["bag", "words"])
+def test_a_text_may_be_as_short_as_its_longest_row(encoder: str) -> None:
+    torch.manual_seed(0)
+    modality = {"text": Modality((12,), "text", vocabulary=50, pad=1), "other": Modality((3,))}
+    model = Classifier(modality, 4, width=16, encoders={"text": {"name": encoder}}).eval()
+    graph = export(model)
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.graph.input}
+    assert shapes == {"text": ["rows", "text_length"], "other": ["rows", 3], "present": ["rows", 2]}
+    text, other = torch.randint(2, 50, (5, 12)), torch.randn(5, 3)
+    text[:, 7:] = 1
+    present = torch.tensor([[1, 1], [1, 0], [0, 1], [1, 1], [0, 0]]).bool()
+    expected = model({"text": text, "other": other}, present).logits.detach()
+    for length in (7, 9, 12):
+        got = OnnxPredictor(graph)({"text": text[:, :length], "other": other}, present)
+        torch.testing.assert_close(torch.as_tensor(got), expected, rtol=0, atol=1e-6)
 
 
 def test_graph_out_of_tolerance_is_refused(
