@@ -78,6 +78,6 @@ def test_graph_out_of_tolerance_is_refused(
 
 
 def test_graph_may_be_off_by_the_rounding_of_the_network_itself(student: Classifier, context: Context) -> None:
-    # Nothing in float32 is equal to 1e-9: the network's own distance from float64 is allowed twice, and stated.
+    # Nothing in float32 is equal to 1e-9: the network's own distance from float64 is allowed ten times, and stated.
     _, evidence = Onnx(tolerance=1e-9)(student, context)
-    assert 1e-9 < evidence["parity_max"] <= 2 * evidence["rounding"] < 1e-5
+    assert 1e-9 < evidence["parity_max"] <= 10 * evidence["rounding"] < 1e-5
