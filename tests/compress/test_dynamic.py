@@ -7,17 +7,14 @@ import torch
 
 from kd.compress.context import Context, Evidence, Model
 from kd.compress.dynamic import MATES, DynamicInt8, batch_dependence, quantised
-from kd.compress.export import export
 from kd.compress.graph import CONVOLUTIONS, computing
 from kd.compress.kernels import int8_share, kernels
 from kd.compress.quantise import float_products
 from kd.compress.rows import answers, differences
 from kd.errors import KDError
-from kd.models.classifier import Classifier
-from kd.seeding import initialise
-from kd.types import Batch, Modality
-from tests.compress.conftest import SHAPES, Stages, predictor
-from tests.compress.test_quantise import pictures, values, wordy
+from kd.types import Batch
+from tests.compress.conftest import Stages, graph_of, normal, predictor
+from tests.compress.test_quantise import values
 
 Made = tuple[Model, Evidence]
 
@@ -73,16 +70,20 @@ def test_answers_that_ignore_their_mates_have_no_dependence() -> None:
 
 
 def test_convolutions_stay_float() -> None:
-    modality = {"image": Modality((3, 16, 16), "image"), "other": Modality((3,))}
-    encoders = {"image": {"name": "cnn", "channels": [8, 16]}, "other": {"name": "linear"}}
-    model = initialise(Classifier(modality, 4, width=16, encoders=encoders), 0)
-    graph, evidence = DynamicInt8()(export(model.eval()), Context(pictures(64)))
-    convolutions = [node.name for node in computing(graph, CONVOLUTIONS)]
-    assert convolutions
-    assert float_products(graph) == convolutions
+    nodes = [
+        ("Conv", "conv", "x kernel", "h"),
+        ("Relu", "relu", "h", "r"),
+        ("Flatten", "flat", "r", "f"),
+        ("Gemm", "head", "f weight", "logits"),
+    ]
+    weights = {"kernel": normal(4, 3, 3, 3), "weight": normal(144, 5)}
+    whole = graph_of(nodes, {"x": ["rows", 3, 8, 8]}, weights, "logits")
+    rows = Batch.of({"x": torch.from_numpy(normal(32, 3, 8, 8))}, torch.zeros(32))
+    graph, evidence = DynamicInt8()(whole, Context(rows))
+    assert float_products(graph) == [node.name for node in computing(graph, CONVOLUTIONS)] == ["conv"]
     assert kernels(graph)["ConvInteger"] == 0
-    assert 0 < evidence["int8_share"] < 1
-    assert evidence["notes"][0].startswith("not quantised: encoders.image.")
+    assert evidence["int8_share"] == 0.5
+    assert evidence["notes"][0] == "not quantised: conv"
 
 
 def test_a_product_that_is_left_stays_float(stages: Stages) -> None:
@@ -94,33 +95,36 @@ def test_a_product_that_is_left_stays_float(stages: Stages) -> None:
     assert len(computing(made, ["MatMulInteger"])) == len(others)
 
 
-def test_what_computes_absent_inputs_stays_float(rows: Batch) -> None:
-    torch.manual_seed(0)
-    model = Classifier(SHAPES, 4, width=16, absent={"name": "ridge"})
-    model.fit_scalers(rows.inputs, rows.present)
-    graph, evidence = DynamicInt8()(export(model.eval()), Context(rows, "multiclass"))
-    assert float_products(graph)
-    assert all(name.startswith("absent.") for name in float_products(graph))
-    assert evidence["parity_max"] < 0.1
+def test_what_computes_absent_inputs_stays_float() -> None:
+    nodes = [
+        ("MatMul", "absent.maps.x/matmul", "x map", "filled"),
+        ("MatMul", "encoders.x.layers.0/linear", "filled weight", "logits"),
+    ]
+    weights = {"map": normal(8, 8), "weight": normal(8, 4)}
+    rows = Batch.of({"x": torch.from_numpy(normal(32, 8))}, torch.zeros(32))
+    graph, evidence = DynamicInt8()(graph_of(nodes, {"x": ["rows", 8]}, weights, "logits"), Context(rows))
+    assert float_products(graph) == ["absent.maps.x/matmul"]
+    assert evidence["int8_share"] == 0.5
 
 
 def test_tables_of_embeddings_become_int8_unless_told_otherwise() -> None:
-    model, rows = wordy()
-    whole = export(model.eval())
+    nodes = [
+        ("Gather", "look", "table x", "h"),
+        ("ReduceMean", "mean", "h", "m", {"axes": [1], "keepdims": 0}),
+        ("MatMul", "head", "m weight", "logits"),
+    ]
+    weights = {"table": normal(500, 32), "weight": normal(32, 4)}
+    whole = graph_of(nodes, {"x": ["rows", 6]}, weights, "logits", kinds={"x": np.int64})
+    draw = torch.Generator().manual_seed(0)
+    rows = Batch.of({"x": torch.randint(500, (64, 6), generator=draw)}, torch.zeros(64))
     graph, evidence = DynamicInt8()(whole, Context(rows))
-    assert evidence["embeddings"] == ["model.encoders.text.embed.weight"]
-    assert values(graph)["model.encoders.text.embed.weight"].dtype == np.int8
+    assert evidence["embeddings"] == ["table"]
+    assert values(graph)["table"].dtype == np.int8
     assert evidence["parity_max"] < 0.05
     assert DynamicInt8(embeddings=False)(whole, Context(rows))[1]["embeddings"] == []
 
 
 def test_a_graph_without_products_is_refused() -> None:
-    node = onnx.helper.make_node("Relu", ["x"], ["logits"], "relu")
-    shape = {name: onnx.helper.make_tensor_value_info(name, 1, ["rows", 4]) for name in ("x", "logits")}
-    graph = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "g", [shape["x"]], [shape["logits"]]),
-        opset_imports=[onnx.helper.make_opsetid("", 20)],
-        ir_version=10,
-    )
+    graph = graph_of([("Relu", "relu", "x", "logits")], {"x": ["rows", 4]}, {}, "logits")
     with pytest.raises(KDError, match="dynamic_int8: no product or convolution runs in int8 here"):
         DynamicInt8()(graph, Context(Batch.of({"x": torch.randn(8, 4)}, torch.zeros(8))))
