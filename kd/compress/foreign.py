@@ -77,7 +77,7 @@ def _pass(settings: Mapping[str, Any], name: str) -> StaticInt8 | DynamicInt8:
         if key not in SETTINGS[name]:
             hint = "only with rows=FILE.npz" if key in SETTINGS["static_int8"] else suggest(key, SETTINGS[name])
             raise ConfigError(f"kd compress: {key}: no setting here; {hint}")
-    built: StaticInt8 | DynamicInt8 = PASSES.build({"name": name, **settings}, where="kd compress")
+    built: StaticInt8 | DynamicInt8 = PASSES.build({"name": name, **settings}, where="compress")
     return built
 
 

@@ -182,7 +182,7 @@ def from_file(inputs: Sequence[Input], rows: Path, path: Path) -> Questions:
 
     Args:
         inputs: of the graph.
-        rows: npz, an array per input.
+        rows: npz, an array per input; arrays of other names are not read.
         path: of the graph, named in errors.
 
     Raises:

@@ -269,6 +269,12 @@ def test_what_cannot_be_quantised_is_refused_in_one_line(content: Any, expected:
     assert not (tmp_path / "net-int8").exists()
 
 
+def test_more_than_one_file_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd.compress.foreign_graph.LARGEST", 1000)
+    with pytest.raises(KDError, match=r"[\d,]+ bytes with its weights; larger than 2 GB is not supported"):
+        compress_file(saved(mlp(), tmp_path))
+
+
 def test_a_quantised_model_is_refused(tmp_path: Path) -> None:
     folder, _ = compress_file(saved(mlp(), tmp_path))
     with pytest.raises(KDError, match="already quantised"):
@@ -337,6 +343,14 @@ def test_what_a_foreign_graph_fills_in_sets_its_ranges(tmp_path: Path) -> None:
         made = calibrated.quantised()
     scale = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}["f_scale"]
     assert scale * 127 == pytest.approx(50, rel=0.01)
+
+
+def test_no_output_is_rounded(tmp_path: Path) -> None:
+    nodes = [("MatMul", "body", "x w", "h"), ("MatMul", "one", "h v", "y"), ("MatMul", "two", "h u", "z")]
+    weights = {"w": normal(16, 8), "v": normal(8, 4), "u": normal(8, 2)}
+    whole = graph_of(nodes, {"x": ["rows", 16]}, weights, "y", "z")
+    graph, _ = compressed(whole, tmp_path, stored(tmp_path, x=normal(20, 16)))
+    assert {node.op_type for node in graph.graph.node if node.output[0] in ("y", "z")} == {"MatMul"}
 
 
 def test_the_difference_of_an_output_is_relative_to_its_own_scale(tmp_path: Path) -> None:
