@@ -96,22 +96,17 @@ def _destination(path: Path, to: Path | None) -> Path:
         KDError: it holds anything else, which would be lost.
     """
     folder = to or path.with_name(f"{path.stem}-int8")
-    if (
-        folder.is_dir()
-        and (not any(folder.iterdir()) or _is_result(folder))
-        and path.resolve().parent != folder.resolve()
-    ):
-        return folder
-    if folder.exists():
+    holds_source = path.resolve().parent == folder.resolve()
+    if holds_source or (folder.exists() and not _is_result(folder)):
         raise KDError(f"{folder}: exists and is no earlier result of kd compress; name another with to=FOLDER")
     return folder
 
 
 def _is_result(folder: Path) -> bool:
-    if {file.name for file in folder.iterdir()} != {GRAPH, CARD}:
-        return False
+    """Say whether a folder is empty or holds what this verb writes and nothing else."""
+    files = {file.name for file in folder.iterdir()} if folder.is_dir() else {""}
     try:
-        return "made_from" in json.loads((folder / CARD).read_text())
+        return not files or (files == {GRAPH, CARD} and "made_from" in json.loads((folder / CARD).read_text()))
     except ValueError:
         return False
 

@@ -15,7 +15,7 @@ from kd.compress.foreign_graph import Left, Source
 from kd.compress.foreign_rows import Graph, Questions
 from kd.compress.graph import computing
 from kd.compress.kernels import Feed, int8_share
-from kd.compress.quantise import COMPARED, float_products
+from kd.compress.quantise import COMPARED, float_products, share_notes
 from kd.evaluate.cost import latency
 
 SECONDS = 4.0
@@ -106,9 +106,7 @@ def _times(float_: Graph, int8: Graph, questions: Questions, rows: int) -> dict[
 def _notes(left: Sequence[Left], share: float) -> list[str]:
     reasons = dict.fromkeys(one.reason for one in left)
     notes = [f"not quantised, {r}: {', '.join(str(one) for one in left if one.reason == r)}" for r in reasons]
-    if share < 1:
-        notes.append(f"{1 - share:.0%} of the products and convolutions run in float")
-    return notes
+    return notes + share_notes(share)
 
 
 def among_mates(int8: Graph, questions: Questions) -> float:

@@ -116,9 +116,12 @@ def judged(name: str, graph: Model, moved: Mapping[str, float], tables: Sequence
 
 def _notes(left: Sequence[str], share: float) -> list[str]:
     notes = [f"not quantised: {', '.join(dict.fromkeys(map(layer_of, left)))}"] if left else []
-    if share < 1:
-        notes.append(f"{1 - share:.0%} of the products and convolutions run in float")
-    return notes
+    return notes + share_notes(share)
+
+
+def share_notes(share: float) -> list[str]:
+    """Say what share of the products and convolutions runs in float; nothing where all run in int8."""
+    return [f"{1 - share:.0%} of the products and convolutions run in float"] if share < 1 else []
 
 
 def float_products(graph: Any) -> list[str]:
