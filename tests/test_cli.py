@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -26,6 +27,7 @@ from kd.cli import differing, main
         (["list", "objectives", "zz=3"], "is not a setting here"),
         (["data", "describe", "synthetic", "rows=hot"], "rows: expected int"),
         (["data", "describe", "mfeet"], "did you mean 'mfeat'"),
+        (["compress", "nowhere.onnx"], "nowhere.onnx: no such file"),
         (["run", "configs/demo.yaml", "sedes=3"], "sedes: unknown key; did you mean 'seeds'"),
     ],
 )
@@ -124,6 +126,33 @@ def test_compress_prints_every_stage_and_evaluate_every_subset(tmp_path: Path, c
 def test_compress_without_passes_is_refused(tmp_path: Path, capsys) -> None:
     assert main(["compress", str(small_config(tmp_path))]) == 2
     assert "compress: required here" in capsys.readouterr().err
+
+
+def test_compress_quantises_a_file_and_prints_what_it_costs(tmp_path: Path, capsys) -> None:
+    from tests.compress.conftest import graph_of, normal
+
+    path, rows, folder = tmp_path / "net.onnx", tmp_path / "rows.npz", tmp_path / "small"
+    nodes = [("MatMul", "first", "x w", "h"), ("Relu", "relu", "h", "r"), ("MatMul", "last", "r v", "scores")]
+    weights = {"w": normal(16, 128), "v": normal(128, 8)}
+    path.write_bytes(graph_of(nodes, {"x": ["rows", 16]}, weights, "scores").SerializeToString())
+    np.savez(rows, x=normal(20, 16))
+    assert main(["compress", str(path), f"rows={rows}", f"to={folder}", "percentile=99.9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:6]] == [
+        "bytes",
+        "ms, 1 row",
+        "ms, 8 rows",
+        "products and convolutions in int8",
+    ]
+    assert lines[9].startswith("| scores | ")
+    assert lines[-2] == "static_int8, activations=signed percentile=99.9 embeddings=true; asked 20 rows: rows.npz"
+    assert lines[-1] == f"model: {folder / 'model.onnx'}"
+    assert main(["compress", str(path), "json=true"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["folder"] == str(tmp_path / "net-int8")
+    assert card["pass"] == "dynamic_int8"
+    assert main(["compress", str(path), "rows"]) == 2
+    assert capsys.readouterr().err == "kd compress: 'rows': settings are written key=value, e.g. percentile=99.9\n"
 
 
 def test_mask_is_shown_and_written(tmp_path: Path, capsys) -> None:

@@ -28,6 +28,10 @@ kd: knowledge distillation when modalities are missing
   kd tune CONFIG to=FILE             train such a grid; write each method's best settings by validation
   kd evaluate CONFIG [key=value ...] the same without compression; print every subset's score
   kd compress CONFIG [key=value ...] the same; print what each stage of compression costs and keeps
+  kd compress FILE.onnx [to=FOLDER] [rows=FILE.npz] [key=value ...]
+                                     quantise any float ONNX file into NAME-int8/, judged beside it: with rows (an array
+                                     per input) scales are fixed from them, activations=auto | signed | unsigned and
+                                     percentile=100; without, taken from each batch; embeddings=true
   kd report RUN [tables=FOLDER]      write the report of a finished run again; with tables=, every table of it as CSV
                                      (raw numbers), Markdown and LaTeX
   kd advise RUN                      say which method to use, with its evidence, or that nothing beats a simple one

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kd.cli.advising import print_advice
 from kd.cli.arguments import arguments, settings, study_of
+from kd.cli.quantising import compress_graph
 from kd.cli.store import find
 from kd.errors import ConfigError
 
@@ -59,7 +60,9 @@ def evaluate(words: Sequence[str]) -> int:
 
 
 def compress(words: Sequence[str]) -> int:
-    """Run a study and print what each stage of compression costs and keeps."""
+    """Run a study and print what each stage of compression costs and keeps; of an ONNX file, quantise it."""
+    if words and words[0].lower().endswith(".onnx"):
+        return compress_graph(words)
     study, path, as_json = study_of(words, "compress")
     if study.compress is None:
         raise ConfigError(f"{path}: compress: required here, as in configs/demo.yaml: a student and its passes")

@@ -27,5 +27,10 @@ PASSES = Registry(
             "int8 products, convolutions and embeddings, scales fixed from calibration rows (QDQ)",
             "Jacob et al. 2018, 1712.05877 (ONNX Runtime)",
         ),
+        "dynamic_int8": Entry(
+            "kd.compress.dynamic:DynamicInt8",
+            "int8 products and embeddings without calibration: scales from each batch, which its rows share",
+            "ONNX Runtime; embeddings: Zafrir et al. 2019, Q8BERT, 1910.06188",
+        ),
     },
 )

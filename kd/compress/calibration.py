@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kd.compress.context import Context, Model
 from kd.compress.graph import CONVOLUTIONS, PRODUCTS, computing, products_before_encoders, tells_absence_apart
+from kd.compress.kernels import Feed
 from kd.compress.rows import every_pattern, take
 from kd.errors import KDError
 from kd.evaluate.predictor import PRESENT
@@ -21,7 +21,6 @@ from kd.evaluate.predictor import PRESENT
 BESIDE_CONVOLUTIONS = (*PRODUCTS, *CONVOLUTIONS, "Add", "Relu", "MaxPool")
 """What is quantised where convolutions are: between them nothing goes back to float."""
 Activations = Literal["auto", "signed", "unsigned"]
-Feed = Mapping[str, np.ndarray[Any, Any]]
 BATCH = 64
 
 
@@ -140,7 +139,8 @@ class Calibrated:
             )
         made = onnx.load(str(folder / "int8.onnx"))
         _close_masks(made.graph, self.masks)
-        _float_output(made.graph)
+        for value in made.graph.output:
+            _float_output(made.graph, value.name)
         strip(made)
         return made
 
@@ -159,8 +159,13 @@ def _reader(feeds: Sequence[Feed]) -> Any:
 
 
 def _open_masks(graph: Any) -> dict[str, Any]:
-    """Let `Where(present, input, filler)` pass the input, in place; return the fillers by the node's output."""
+    """Let `Where(present, input, filler)` pass the input, in place; return the fillers by the node's output.
+
+    Without `present` a graph has no such masks: what it fills in itself, its ranges are to hold.
+    """
     inputs = {value.name for value in graph.input}
+    if PRESENT not in inputs:
+        return {}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     fillers = {}
     for node in graph.node:
@@ -183,15 +188,18 @@ def _close_masks(graph: Any, fillers: Mapping[str, Any]) -> None:
             known.add(filler.name)
 
 
-def _float_output(graph: Any) -> None:
-    """Take the rounding pair off the graph's output."""
-    name = graph.output[0].name
+def _float_output(graph: Any, name: str) -> None:
+    """Take the rounding pair off an output, where nothing else reads what it rounds."""
     maker = {output: node for node in graph.node for output in node.output}
-    last = maker[name]
-    if last.op_type != "DequantizeLinear":
+    readers = [read for node in graph.node for read in node.input]
+    last = maker.get(name)
+    if last is None or last.op_type != "DequantizeLinear" or last.input[0] not in maker:
         return
     rounding = maker[last.input[0]]
-    product = maker[rounding.input[0]]
-    product.output[0] = name
+    product = maker.get(rounding.input[0])
+    if product is None or readers.count(last.input[0]) > 1 or readers.count(rounding.input[0]) > 1:
+        return
+    place = list(product.output).index(rounding.input[0])
+    product.output[place] = name
     graph.node.remove(last)
     graph.node.remove(rounding)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,25 @@ import numpy as np
 from kd.compress.context import Model
 from kd.compress.graph import CONVOLUTIONS, PRODUCTS
 
+Feed = Mapping[str, np.ndarray[Any, Any]]
 INT8 = frozenset(
     {
         *("QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm", "DynamicQuantizeMatMul"),
-        *("QLinearConv", "ConvInteger", "DynamicQuantizeLSTM"),
+        *("QLinearConv", "ConvInteger", "DynamicQuantizeLSTM", "QAttention"),
     }
 )
-FLOAT = frozenset({*PRODUCTS, *CONVOLUTIONS, "FusedMatMul", "FusedGemm", "FusedConv", "LSTM", "GRU"})
+FLOAT = frozenset(
+    {
+        *(*PRODUCTS, *CONVOLUTIONS, "FusedMatMul", "FusedGemm", "FusedConv", "ConvTranspose", "Einsum"),
+        *("LSTM", "GRU", "RNN", "Attention", "MultiHeadAttention"),
+    }
+)
 UNKNOWN = 4
 """Length of a dimension that the file leaves open, but for rows."""
 KINDS = {
     "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
     "tensor(bool)": np.bool_,
     "tensor(uint8)": np.uint8,
     "tensor(int64)": np.int64,
@@ -34,18 +43,22 @@ KINDS = {
 }
 
 
-def int8_share(graph: Model) -> float:
+def int8_share(graph: Model, feed: Feed | None = None) -> float:
     """Return the share of matrix products and convolutions that run in int8 on this machine, in [0, 1].
 
-    A recurrent layer, whose products no node of its own shows, counts as one of them.
+    A recurrent layer or attention, whose products no node of its own shows, counts as one of them.
+
+    Args:
+        graph: float or int8.
+        feed: what it is asked, by name; by default one blank row.
     """
-    ran = kernels(graph)
+    ran = kernels(graph, feed)
     integer, floating = (sum(ran[kind] for kind in kinds) for kinds in (INT8, FLOAT))
     return integer / (integer + floating) if integer + floating else 0.0
 
 
-def kernels(graph: Model) -> Counter[str]:
-    """Return how many nodes of each type ran, by the profile of a session that answered one blank row."""
+def kernels(graph: Model, feed: Feed | None = None) -> Counter[str]:
+    """Return how many nodes of each type ran, by the profile of a session that answered `feed`, or one blank row."""
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -54,7 +67,7 @@ def kernels(graph: Model) -> Counter[str]:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(scratch) / "profile")
         session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        session.run(None, {value.name: _blank(value) for value in session.get_inputs()})
+        session.run(None, feed or {value.name: _blank(value) for value in session.get_inputs()})
         events = json.loads(Path(session.end_profiling()).read_text())
     nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
     return Counter(event["args"]["op_name"] for event in nodes)

@@ -7,7 +7,7 @@ Source: Jacob et al. 2018 (1712.05877).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from kd.compress.embeddings import quantise_embeddings
 from kd.compress.graph import computing, layer_of
 from kd.compress.kernels import int8_share
 from kd.compress.rows import answers, differences
-from kd.compress.sensitivity import Sensitivity, leave_float
+from kd.compress.sensitivity import Moved, Sensitivity, leave_float
 from kd.errors import ConfigError, KDError
 from kd.evaluate.predictor import OnnxPredictor
 
@@ -69,39 +69,59 @@ class StaticInt8:
             KDError: nothing could be quantised, or nothing within the budget.
         """
         feeds = calibration(context, [value.name for value in model.graph.input], self.rows)
-        expected = answers(OnnxPredictor(model, threads=context.threads), context.rows, limit=COMPARED)
-
-        def moved(graph: Model) -> dict[str, float]:
-            return differences(expected, _answers(graph, context), context.task)
-
-        tables: list[str] = []
+        moved = moved_from(model, context)
         with Calibrated(model, feeds, activations=self.activations, percentile=self.percentile) as calibrated:
             found = Sensitivity()
             if self.budget is not None:
                 nodes = [node.name for node in computing(model) if node.name not in calibrated.always_float]
                 found = leave_float(nodes, calibrated.quantised, moved, self.budget)
             graph = calibrated.quantised(found.left)
-        if self.embeddings:
-            graph, tables = quantise_embeddings(graph)
-        evidence: Evidence = {**moved(graph), "int8_share": int8_share(graph), "embeddings": tables}
-        if found.layers:
-            evidence["sensitivity"] = found.layers
-        left = float_products(graph)
-        evidence["notes"] = _notes(left, evidence["int8_share"])
-        if evidence["int8_share"] == 0 and not tables:
-            raise KDError("static_int8: no product or convolution runs in int8 here; drop the pass")
-        return graph, evidence
+        graph, tables = quantise_embeddings(graph) if self.embeddings else (graph, [])
+        sensitivity = {"sensitivity": found.layers} if found.layers else {}
+        return graph, judged("static_int8", graph, moved(graph), tables) | sensitivity
+
+
+def moved_from(model: Model, context: Context) -> Moved:
+    """Return what measures how far a graph's answers are from those of a float one, on training rows.
+
+    Args:
+        model: the float graph.
+        context: rows and task.
+    """
+    expected = _answers(model, context)
+    return lambda graph: differences(expected, _answers(graph, context), context.task)
 
 
 def _answers(graph: Model, context: Context) -> Tensor:
     return answers(OnnxPredictor(graph, threads=context.threads), context.rows, limit=COMPARED)
 
 
+def judged(name: str, graph: Model, moved: Mapping[str, float], tables: Sequence[str]) -> Evidence:
+    """Return the evidence that every int8 graph gives: how far it moved, what runs in int8, what stayed float.
+
+    Args:
+        name: of the pass.
+        graph: what it made.
+        moved: as `moved_from` measures it.
+        tables: names of the tables of embeddings that are int8.
+
+    Raises:
+        KDError: nothing of the graph is int8.
+    """
+    share = int8_share(graph)
+    if share == 0 and not tables:
+        raise KDError(f"{name}: no product or convolution runs in int8 here; drop the pass")
+    return {**moved, "int8_share": share, "embeddings": list(tables), "notes": _notes(float_products(graph), share)}
+
+
 def _notes(left: Sequence[str], share: float) -> list[str]:
     notes = [f"not quantised: {', '.join(dict.fromkeys(map(layer_of, left)))}"] if left else []
-    if share < 1:
-        notes.append(f"{1 - share:.0%} of the products and convolutions run in float")
-    return notes
+    return notes + share_notes(share)
+
+
+def share_notes(share: float) -> list[str]:
+    """Say what share of the products and convolutions runs in float; nothing where all run in int8."""
+    return [f"{1 - share:.0%} of the products and convolutions run in float"] if share < 1 else []
 
 
 def float_products(graph: Any) -> list[str]:

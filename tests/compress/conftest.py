@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -93,3 +96,36 @@ def stages(student: Classifier, rows: Batch) -> Stages:
 
 def predictor(model: object) -> Predictor:
     return TorchPredictor(model) if isinstance(model, nn.Module) else OnnxPredictor(model)
+
+
+def graph_of(
+    nodes: Sequence[tuple[Any, ...]],
+    inputs: Mapping[str, Sequence[Any]],
+    weights: Mapping[str, np.ndarray],
+    *outputs: str,
+    kinds: Mapping[str, np.dtype | type] | None = None,
+    opset: int = 17,
+) -> onnx.ModelProto:
+    """Return an ONNX model from nodes (type, name, inputs, output, attributes) and the shapes of its inputs."""
+    made = [
+        onnx.helper.make_node(kind, given.split(), [output], name, **(rest[0] if rest else {}))
+        for kind, name, given, output, *rest in nodes
+    ]
+    known = kinds or {}
+
+    def value(name: str, shape: Sequence[Any] | None) -> onnx.ValueInfoProto:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(known.get(name, np.float32)))
+        return onnx.helper.make_tensor_value_info(name, kind, shape)
+
+    graph = onnx.helper.make_graph(
+        made,
+        "graph",
+        [value(name, shape) for name, shape in inputs.items()],
+        [value(name, None) for name in outputs],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
