@@ -18,11 +18,15 @@ from kd.errors import KDError
 from kd.record import RunRecord, code_address, load_record, machine, package_versions, write_atomic
 
 RECORDS = Path(__file__).parent.parent / "docs" / "records"
-TABLES = ("summary", "stages", "contrasts")
+TABLES = ("summary", "stages", "retained", "contrasts")
 
 
 def keep(folder: Path, prefix: str) -> list[Path]:
     """Copy the tables and the record they came from; return what was written."""
+    import pandas as pd
+
+    from kd.report.retained import retained_sentences
+
     record = load_record(folder)
     RECORDS.mkdir(parents=True, exist_ok=True)
     if record.verb == "ablate":
@@ -35,7 +39,12 @@ def keep(folder: Path, prefix: str) -> list[Path]:
     kept.append((folder / record.files["provenance"], RECORDS / f"{prefix}_provenance.json"))
     for source, target in kept:
         shutil.copyfile(source, target)
-    return [target for _, target in kept]
+    found = [target for _, target in kept]
+    if "retained" in record.files:
+        found.append(RECORDS / f"{prefix}_retained.json")
+        sentences = retained_sentences(pd.read_parquet(folder / record.files["retained"]))
+        found[-1].write_text(json.dumps(sentences, indent=1, ensure_ascii=False) + "\n")
+    return found
 
 
 def keep_bench(

@@ -199,10 +199,13 @@ def record_table(path: Path, marker: str) -> str:
     import pandas as pd
 
     from kd.report import tables
+    from kd.report.retained import retained_table
 
     if not path.is_file():
         raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; commit the records it shows")
     frame = pd.read_parquet(path)
+    if "margin" in frame and "subset" in frame and "stage" in frame:
+        return tables.markdown(retained_table(frame))
     if "what" in frame:
         shown = [tables.summary_table(frame, metric) for metric in frame["metric"].unique()[:1]]
         return tables.markdown(shown[0]) if shown else tables.markdown(frame)

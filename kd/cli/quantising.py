@@ -16,7 +16,7 @@ def compress_graph(words: Sequence[str]) -> int:
     path, rest, as_json = arguments(words, "compress", "an ONNX file")
     from omegaconf import OmegaConf
 
-    from kd.compress.foreign import compress_file
+    from kd.compress.foreign.file import compress_file
 
     places: dict[str, Path] = {}
     changes = []

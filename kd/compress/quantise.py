@@ -34,8 +34,8 @@ class StaticInt8:
     Args:
         rows: calibration rows at most, shared among all missing patterns.
         activations: `signed` and symmetric, the only form that TensorRT reads; `unsigned` with a zero point, the only
-            one in which ONNX Runtime on x86 runs a convolution and its ReLU as one int8 kernel; `auto` is unsigned
-            where there are convolutions.
+            one in which ONNX Runtime on x86 runs in int8 a convolution with its ReLU, and products that read the same;
+            `auto` is unsigned where there are such.
         percentile: of activations over the calibration rows that their range holds, in (50, 100]; below 100 it cuts
             outliers off.
         budget: most decisions that may differ from the float graph's, as a share in [0, 1) over training rows and

@@ -261,14 +261,24 @@ def stage_table(frame: pd.DataFrame) -> pd.DataFrame:
                 "median ms": _plain(middle["latency_ms_median"], ".3f"),
                 "p95 ms": _plain(middle["latency_ms_p95"], ".3f"),
                 "speed, float = 1": _plain(middle["latency_ratio"], ".2f") + "×" * int(middle["latency_ratio"] > 0),
+                "int8 kernels": _plain(100 * _middle(group, "int8_share"), ".0f")
+                + "%" * int(_middle(group, "int8_share") >= 0),
+                "pass, s": _plain(_middle(group, "seconds"), ".1f") if stage != "float" else NOTHING,
+                "pass, peak MiB": _plain(_middle(group, "peak_mb"), ",.0f"),
                 "threads": "/".join(map(str, sorted(group["threads"].unique()))),
                 "largest parity gap": _plain(group["parity_max"].max(), ".1e"),
                 "seeds": len(group),
             }
         )
     columns = ["node", "stage", "KiB", "MACs", "parameters", "median ms", "p95 ms", "speed, float = 1"]
+    columns += ["int8 kernels", "pass, s", "pass, peak MiB"]
     table = pd.DataFrame(rows, columns=[*columns, "threads", "largest parity gap", "seeds"])
     return _ordered(table, list(dict.fromkeys(frame["node"])))
+
+
+def _middle(group: pd.DataFrame, column: str) -> float:
+    """Return a column's median; NaN where a record lacks it."""
+    return float(pd.to_numeric(group[column]).median()) if column in group else math.nan
 
 
 def _plain(value: float, form: str) -> str:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from kd.compress.calibration import Calibrated
-from kd.compress.foreign import compress_file
-from kd.compress.foreign_evidence import differences_by_output
-from kd.compress.foreign_graph import name_nodes, prepared, read
-from kd.compress.foreign_rows import Graph
+from kd.compress.foreign.evidence import differences_by_output
+from kd.compress.foreign.file import compress_file
+from kd.compress.foreign.graph import name_nodes, prepared, read
+from kd.compress.foreign.rows import Graph
 from kd.errors import ConfigError, DataError, KDError, RecordError
 from kd.record import file_digest
 from tests.compress.conftest import graph_of, normal
@@ -270,7 +270,7 @@ def test_what_cannot_be_quantised_is_refused_in_one_line(content: Any, expected:
 
 
 def test_more_than_one_file_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kd.compress.foreign_graph.LARGEST", 1000)
+    monkeypatch.setattr("kd.compress.foreign.graph.LARGEST", 1000)
     with pytest.raises(KDError, match=r"[\d,]+ bytes with its weights; larger than 2 GB is not supported"):
         compress_file(saved(mlp(), tmp_path))
 

@@ -6,22 +6,21 @@ What comes out is a folder: the graph, and a card that says what it was made fro
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kd.compress import PASSES
-from kd.compress.calibration import BATCH, Activations, Calibrated
+from kd.compress.calibration import BATCH, Calibrated, fitting
 from kd.compress.context import Evidence, Model
 from kd.compress.dynamic import MATES, DynamicInt8, told
 from kd.compress.dynamic import quantised as quantised_dynamically
 from kd.compress.embeddings import quantise_embeddings
-from kd.compress.foreign_evidence import all_left, among_mates, judged
-from kd.compress.foreign_graph import Left, Source, multiplying, obstacles, prepared, read
-from kd.compress.foreign_rows import Graph, Questions, from_file, made_up
-from kd.compress.graph import CONVOLUTIONS, PRODUCTS, computing
+from kd.compress.foreign.evidence import all_left, among_mates, judged
+from kd.compress.foreign.graph import Left, Source, multiplying, obstacles, prepared, read
+from kd.compress.foreign.rows import Graph, Questions, from_file, made_up
+from kd.compress.graph import computing
 from kd.compress.package import GRAPH, graph_versions
 from kd.compress.quantise import StaticInt8
 from kd.errors import ConfigError, DataError, KDError
@@ -63,7 +62,7 @@ def compress_file(
     questions = from_file(inputs, rows, path) if rows else made_up(inputs, ready, path)
     _ask_all(float_, questions, rows or path)
     if isinstance(pass_, StaticInt8):
-        pass_ = StaticInt8(**_chosen(pass_) | {"activations": _activations(ready, pass_.activations)})
+        pass_ = StaticInt8(**_chosen(pass_) | {"activations": fitting(ready, pass_.activations)})
     graph, tables = _quantised(ready, pass_, questions, left, path)
     evidence = judged(source, float_, graph, questions, tables, all_left(ready, graph, left))
     if isinstance(pass_, DynamicInt8) and questions.fixed is None:
@@ -137,19 +136,6 @@ def _ask_all(float_: Graph, questions: Questions, where: Path) -> None:
             float_.outputs(feed)
     except DataError as error:
         raise DataError(error.faults, str(where)) from None
-
-
-def _activations(graph: Model, wanted: Activations) -> Activations:
-    """Return unsigned for auto where convolutions are, or products that share what they read with other nodes.
-
-    ONNX Runtime on x86 makes unsigned what is signed, but not where several read it: those products stayed float (seen
-    with 1.32: 9 of 17 products of a BERT in int8 instead of 17).
-    """
-    if wanted != "auto":
-        return wanted
-    readers = Counter(name for node in graph.graph.node for name in node.input)
-    shared = any(readers[node.input[0]] > 1 for node in computing(graph, PRODUCTS))
-    return "unsigned" if shared or computing(graph, CONVOLUTIONS) else "signed"
 
 
 def _quantised(

@@ -11,8 +11,8 @@ import numpy as np
 
 from kd.compress.context import Evidence, Model
 from kd.compress.dynamic import MATES, batch_dependence
-from kd.compress.foreign_graph import Left, Source
-from kd.compress.foreign_rows import Graph, Questions
+from kd.compress.foreign.graph import Left, Source
+from kd.compress.foreign.rows import Graph, Questions
 from kd.compress.graph import computing
 from kd.compress.kernels import Feed, int8_share
 from kd.compress.quantise import COMPARED, float_products, share_notes
