@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.compress.context import Context, Evidence, Kind, Model
-from kd.compress.graph import LAYER_END
+from kd.compress.graph import LAYER_END, note_ranges
 from kd.compress.rows import answers, differences
 from kd.errors import KDError
 from kd.evaluate.predictor import LOGITS, PRESENT, OnnxPredictor, TorchPredictor
@@ -94,7 +94,7 @@ class _LogitsOfAll(_Logits):
 
 
 def export(model: nn.Module) -> Model:
-    """Return a network as an ONNX graph with dynamic rows, its weights inside.
+    """Return a network as an ONNX graph with dynamic rows, its weights and learnt ranges inside.
 
     Raises:
         KDError: torch cannot trace the network.
@@ -126,6 +126,8 @@ def export(model: nn.Module) -> Model:
         raise KDError(f"onnx: this network does not export ({reason}); it must be tensor-only") from error
     name_by_layer(graph)
     strip(graph)
+    if ranges := getattr(model, "ranges", {}):
+        note_ranges(graph, ranges)
     return graph
 
 
