@@ -21,6 +21,11 @@ PASSES = Registry(
             "Han et al. 2015, 1506.02626; Zhu & Gupta 2017, 1710.01878",
         ),
         "tune": Entry("kd.compress.tune:Tune", "trains on with the loss the student was distilled with", "ours"),
+        "qat": Entry(
+            "kd.compress.qat:Qat",
+            "trains on with weights and activations rounded to int8; the int8 graph takes the ranges it learnt",
+            "Zafrir et al. 2019, Q8BERT, 1910.06188",
+        ),
         "onnx": Entry("kd.compress.export:Onnx", "exports to ONNX and checks parity on every subset", "torch.onnx"),
         "static_int8": Entry(
             "kd.compress.quantise:StaticInt8",

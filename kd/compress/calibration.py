@@ -9,11 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kd.compress.context import Context, Model
-from kd.compress.graph import CONVOLUTIONS, PRODUCTS, computing, products_before_encoders, tells_absence_apart
+from kd.compress.graph import (
+    CONVOLUTIONS,
+    PRODUCTS,
+    computing,
+    noted_ranges,
+    products_before_encoders,
+    tells_absence_apart,
+)
 from kd.compress.kernels import Feed
 from kd.compress.rows import every_pattern, take
 from kd.errors import KDError
@@ -42,7 +50,7 @@ def calibration(context: Context, names: Sequence[str], rows: int) -> list[Feed]
     modalities = [name for name in names if name != PRESENT]
     held = context.rows.present
     if len(held) == 0 or rows < 1:
-        raise KDError("static_int8: expected calibration rows, got none; give training rows in the context")
+        raise KDError("rows: expected calibration rows, got none; give training rows in the context")
     draw = torch.Generator().manual_seed(context.seed)
     chosen = torch.randperm(len(held), generator=draw)[:rows]
     patterns = every_pattern(modalities)
@@ -86,7 +94,8 @@ class Calibrated:
     Rows that lack a modality must not set its branch's range: a filler 0 is far outside standardised data wherever the
     mean is far from 0. So the masks on the inputs stand open while ranges are measured; those after the branches, on
     which the fusion depends, stay, and all are closed in the graphs made. Where no mask comes after the branches, they
-    read what stands in for the absent rows, and ranges are measured on it.
+    read what stands in for the absent rows, and ranges are measured on it. Where a graph notes learnt ranges, those are
+    used.
 
     Args:
         graph: float.
@@ -103,6 +112,7 @@ class Calibrated:
         self.masks = _open_masks(opened.graph) if tells_absence_apart(graph) else {}
         self.convolves = bool(computing(graph, CONVOLUTIONS))
         self.unsigned = fitting(graph, activations) == "unsigned"
+        self.learnt = noted_ranges(graph)
         # What computes an absent input from the others stays float: distances in 8 bits choose other neighbours.
         self.always_float = products_before_encoders(graph)
         self._scratch = tempfile.TemporaryDirectory()
@@ -149,6 +159,7 @@ class Calibrated:
                     "ActivationSymmetric": not self.unsigned,
                     "WeightSymmetric": True,
                     "CalibPercentile": self.percentile,
+                    "TensorQuantOverrides": _overrides(self.learnt),
                 },
             )
         made = onnx.load(str(folder / "int8.onnx"))
@@ -157,6 +168,10 @@ class Calibrated:
             _float_output(made.graph, value.name)
         strip(made)
         return made
+
+
+def _overrides(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[dict[str, Any]]]:
+    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
 
 
 def _reader(feeds: Sequence[Feed]) -> Any:

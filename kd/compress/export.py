@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from kd.compress.context import Context, Evidence, Kind, Model
-from kd.compress.graph import LAYER_END
+from kd.compress.graph import LAYER_END, note_ranges
 from kd.compress.rows import answers, differences
 from kd.errors import KDError
 from kd.evaluate.predictor import LOGITS, PRESENT, OnnxPredictor, TorchPredictor
@@ -96,7 +96,7 @@ class _LogitsOfAll(_Logits):
 
 
 def export(model: nn.Module) -> Model:
-    """Return a network as an ONNX graph with its weights inside; rows may be many, and texts shorter.
+    """Return a network as an ONNX graph, its weights and learnt ranges inside; rows may be many, and texts shorter.
 
     Raises:
         KDError: torch cannot trace the network.
@@ -129,6 +129,8 @@ def export(model: nn.Module) -> Model:
     name_by_layer(graph)
     name_axes(graph)
     strip(graph)
+    if ranges := getattr(model, "ranges", {}):
+        note_ranges(graph, ranges)
     return graph
 
 

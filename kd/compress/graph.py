@@ -6,19 +6,25 @@ node is a layer of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from kd.evaluate.predictor import PRESENT
 
 PRODUCTS = ("MatMul", "Gemm")
 CONVOLUTIONS = ("Conv",)
+PASSING_ON = ("Relu", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+"""Give the values that they get, in another shape or from 0 up."""
 LAYER_END = "/"
 """Stands in a node's name between its layer and its operation."""
 ENCODERS, STAND_IN = "encoders.", "absent"
 """How the layers of encoders, and of what stands in for absent inputs, begin."""
 SCALES = "standardise"
 """Of these a graph may hold one copy for the encoder and for what stands in for its input: they tell nothing."""
+RANGES = "kd.ranges"
+"""Note on a graph: the network's learnt ranges."""
 REST = "fusion and head"
 """Branch of what belongs to no encoder."""
 
@@ -49,6 +55,33 @@ def computing(graph: Any, kinds: Collection[str] = (*PRODUCTS, *CONVOLUTIONS)) -
 def constants(graph: Any) -> dict[str, Any]:
     """Return a graph's constant tensors by name."""
     return {tensor.name: tensor for tensor in graph.graph.initializer}
+
+
+def note_ranges(graph: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Write a network's learnt ranges, by layer, on its graph, in place."""
+    graph.metadata_props.add(key=RANGES, value=json.dumps(ranges))
+
+
+def noted_ranges(graph: Any) -> dict[str, tuple[float, float]]:
+    """Return the learnt ranges that came with a graph, by tensor.
+
+    Where only `PASSING_ON` lies between a result and what enters a layer, both get one range, so that rounding twice is
+    rounding once. A tensor that enters several layers gets the range that holds all of theirs.
+    """
+    noted: Mapping[str, tuple[float, float]] = next(
+        (json.loads(note.value) for note in graph.metadata_props if note.key == RANGES), {}
+    )
+    found: dict[str, tuple[float, float]] = {}
+    for node in computing(graph):
+        if layer_of(node.name) in noted:
+            low, high = noted[layer_of(node.name)]
+            other = found.get(node.input[0], (low, high))
+            found[node.input[0]] = min(low, other[0]), max(high, other[1])
+    readers = Counter(name for node in graph.graph.node for name in node.input)
+    for node in reversed(computing(graph, PASSING_ON)):
+        if node.output[0] in found and readers[node.input[0]] == 1:
+            found.setdefault(node.input[0], found[node.output[0]])
+    return found
 
 
 def products_before_encoders(graph: Any) -> list[str]:

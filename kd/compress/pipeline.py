@@ -34,8 +34,8 @@ class Stage:
         name: its key in the config.
         model: a network, or a graph where it exported.
         evidence: what the pass measured. `parity_max` is the greatest difference of logits, relative to their scale:
-            pruned, to the original with those channels zeroed; onnx, to the network; int8, to the float graph, where it
-            is no promise.
+            pruned, to the original with those channels zeroed; qat, to the network before, and no promise; onnx, to the
+            network; int8, to the float graph, and no promise.
         seconds: wall clock.
         peak_mb: peak resident memory during the pass (of the process so far, where the system cannot say).
     """

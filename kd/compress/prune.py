@@ -21,7 +21,7 @@ from kd.compress.context import Context, Evidence, Kind, Model
 from kd.compress.zeroed import proof, zeroed
 from kd.errors import ConfigError, KDError
 from kd.evaluate.cost import macs as count_macs
-from kd.models.network import blank_rows, evaluating
+from kd.models.network import blank_rows, copy_to_change, evaluating
 
 PRUNED = (nn.Linear, nn.Conv2d)
 """Layers that lose channels."""
@@ -94,7 +94,7 @@ class Structured:
                 pruned = context.fit(copy.deepcopy(pruned)).eval()
             target = self.macs ** (turn / self.rounds) * _changeable(model) + _fixed(model)
             removed, whole = self._choose(pruned, target, context)
-            smaller = copy.deepcopy(pruned).eval()
+            smaller = copy_to_change(pruned).eval()
             removed_now = remove(smaller, removed)
             parity = max(parity, proof(zeroed(pruned, removed_now), smaller))
             if not parity <= TOLERANCE:

@@ -18,6 +18,7 @@ from kd.compress.context import Context, Evidence, Kind, Model
 from kd.compress.graph import branch_of
 from kd.compress.prune import Ranking
 from kd.errors import ConfigError, KDError
+from kd.models.network import copy_to_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Unstructured:
         """
         if self.rounds and context.fit is None:
             raise KDError("unstructured.rounds: training needs a fit; give a context with one, or rounds 0")
-        thinned = copy.deepcopy(model)
+        thinned = copy_to_change(model)
         for turn in range(1, max(1, self.rounds) + 1):
             # Many weights go early, while many are left to make up for them.
             share = self.sparsity * (1 - (1 - turn / max(1, self.rounds)) ** 3)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kd.compress.context import Context, Evidence, Kind, Model
 from kd.errors import KDError
+from kd.models.network import copy_to_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,4 +26,4 @@ class Tune:
         """
         if context.fit is None:
             raise KDError("tune: the context has no fit, so nothing can train; drop the pass or compress within kd run")
-        return context.fit(copy.deepcopy(model)).cpu().eval(), {}
+        return context.fit(copy_to_change(model)).cpu().eval(), {}

@@ -132,6 +132,8 @@ class Distiller(pl.LightningModule):
     def on_train_start(self) -> None:
         for module in self._still:
             module.eval()
+        if getattr(self.model, "ranges", None):
+            self.model.ranges = {}  # type: ignore[assignment]  # they held for the weights before
 
     def forward(self, batch: Batch) -> Output:
         """Answer a batch that may hold more modalities than the model sees."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from kd.errors import ConfigError
 from kd.processors import Processor
 from kd.types import Modality, Output
+
+Ranges = dict[str, tuple[float, float]]
+"""Path of a layer -> smallest and largest value of what enters it."""
 
 
 class Network(nn.Module):
@@ -28,6 +32,7 @@ class Network(nn.Module):
         processors: modality -> what turns its raw values into tensors.
         class_names: one per logit, where they have names.
         skip_absent: do not compute encoders of absent rows; for one process, and never while exporting.
+        ranges: what its weights were trained to expect, where they were trained for int8; its int8 graph uses them.
         shows_parts: give `Output.parts`, where the network has them.
     """
 
@@ -46,6 +51,7 @@ class Network(nn.Module):
         self.classes, self.task = classes, task
         self.processors: dict[str, Processor] = {}
         self.class_names: list[str] = []
+        self.ranges: Ranges = {}
         self.skip_absent = False
         self.shows_parts = True
 
@@ -105,6 +111,13 @@ def blank_rows(network: nn.Module, rows: int = 2) -> tuple[dict[str, Tensor], Te
     modality: Mapping[str, Modality] = network.modality  # type: ignore[assignment]
     inputs = {name: torch.full((rows, *m.shape), m.pad, dtype=m.dtype) for name, m in modality.items()}
     return inputs, torch.ones(rows, len(inputs), dtype=torch.bool)
+
+
+def copy_to_change(network: nn.Module) -> Any:
+    """Return a copy to train or prune, without the `ranges` that hold for the original alone."""
+    changed: Any = copy.deepcopy(network)
+    changed.ranges = {}
+    return changed
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def save_package(model: Network, folder: Path, extra: Mapping[str, Any] | None =
             "task": model.task,
             "class_names": model.class_names,
             "model": model.spec,
+            "ranges": model.ranges,
             "packages": package_versions(),
             "checksums": {file: file_digest(stage / file) for file in (WEIGHTS, PROCESSORS)},
             **(extra or {}),
@@ -152,6 +153,7 @@ def load_package(folder: Path, *, imports: bool = False) -> Network:
             model = Classifier(modality, card["classes"], task=card["task"], **card["model"])
         model.processors = load_processors(folder, modality)
         model.class_names = _class_names(card)
+        model.ranges = {path: (float(low), float(high)) for path, (low, high) in card.get("ranges", {}).items()}
     except RecordError:
         raise
     except KDError as error:
