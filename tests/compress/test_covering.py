@@ -7,10 +7,12 @@ product of encoders and fusions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -69,6 +71,16 @@ def student(encoder: str, fusion: str) -> tuple[Classifier, Batch]:
     return model.eval(), rows
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[list[dict[str, Any]]]:
+    """Gather what was measured; the full product is kept as a record where KD_KEEP names a folder."""
+    rows: list[dict[str, Any]] = []
+    yield rows
+    whole = len({(row["encoder"], row["fusion"]) for row in rows}) == len(PAIRS)
+    if whole and "KD_KEEP" in os.environ:
+        pd.DataFrame(rows).to_parquet(Path(os.environ["KD_KEEP"]) / "compress_contracts.parquet")
+
+
 def training(rows: Batch) -> Callable[[nn.Module], nn.Module]:
     def fit(model: nn.Module) -> nn.Module:
         optimiser = torch.optim.Adam(model.train().parameters(), lr=1e-3)
@@ -82,7 +94,9 @@ def training(rows: Batch) -> Callable[[nn.Module], nn.Module]:
 
 
 @pytest.mark.parametrize(("encoder", "fusion"), PAIRS)
-def test_a_student_goes_through_every_pass_and_keeps_its_answers(encoder: str, fusion: str, tmp_path: Path) -> None:
+def test_a_student_goes_through_every_pass_and_keeps_its_answers(
+    encoder: str, fusion: str, tmp_path: Path, kept: list[dict[str, Any]]
+) -> None:
     model, rows = student(encoder, fusion)
     passes = chain()
     made = {stage.name: stage for stage in compress(model, rows, passes, fit=training(rows))}
@@ -94,6 +108,8 @@ def test_a_student_goes_through_every_pass_and_keeps_its_answers(encoder: str, f
         packages[name] = Package.save(made[name].model, tmp_path / name, stage=name, parent=packages[source])
         again = answers(packages[name].predictor(), rows)
         torch.testing.assert_close(again, found[name], rtol=0, atol=1e-6 * float(found[name].abs().max()))
+        measured = {key: made[name].evidence.get(key) for key in ("parity_max", "agreement", "int8_share")}
+        kept.append({"encoder": encoder, "fusion": fusion, "pass": name, **measured})
 
 
 def checked(stage: Stage, before: Tensor, asked: Predictor, rows: Batch) -> Tensor:
