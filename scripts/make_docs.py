@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 for _folder in (ROOT, ROOT / "scripts"):  # the script runs from a checkout, installed or not
@@ -24,6 +25,9 @@ for _folder in (ROOT, ROOT / "scripts"):  # the script runs from a checkout, ins
 
 from kd.errors import KDError, RecordError  # noqa: E402
 from kd.registry import Registry  # noqa: E402
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REGISTRIES = {
     "objectives": "kd.objectives:OBJECTIVES",
@@ -206,6 +210,8 @@ def record_table(path: Path, marker: str) -> str:
     frame = pd.read_parquet(path)
     if "margin" in frame and "subset" in frame and "stage" in frame:
         return tables.markdown(retained_table(frame))
+    if "encoder" in frame and "fusion" in frame:
+        return tables.markdown(contracts_table(frame))
     if "what" in frame:
         shown = [tables.summary_table(frame, metric) for metric in frame["metric"].unique()[:1]]
         return tables.markdown(shown[0]) if shown else tables.markdown(frame)
@@ -214,6 +220,17 @@ def record_table(path: Path, marker: str) -> str:
     if "latency_ratio" in frame:
         return tables.markdown(tables.stage_table(frame))
     return tables.markdown(frame)
+
+
+def contracts_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per encoder and a column per fusion: the largest parity gap of the graph, the least agreement."""
+
+    def cell(own: pd.DataFrame) -> str:
+        graph, int8 = own[own["pass"] == "onnx"], own[own["int8_share"].notna()]
+        return f"{graph['parity_max'].max():.0e}, {int8['agreement'].min():.0%}"
+
+    found = frame.groupby(["encoder", "fusion"], sort=False).apply(cell, include_groups=False).unstack(sort=False)
+    return found.reset_index()
 
 
 if __name__ == "__main__":

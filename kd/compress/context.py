@@ -44,7 +44,6 @@ class Context:
 class Pass(Protocol):
     """What an entry of `PASSES` builds."""
 
-    stage: str
     takes: Kind
     gives: Kind
 

@@ -35,7 +35,6 @@ class DynamicInt8:
     """
 
     embeddings: bool = True
-    stage: ClassVar[str] = "int8"
     takes: ClassVar[Kind] = "onnx"
     gives: ClassVar[Kind] = "onnx"
 

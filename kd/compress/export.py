@@ -46,7 +46,6 @@ class Onnx:
     """
 
     tolerance: float = 1e-6
-    stage: ClassVar[str] = "onnx"
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "onnx"
 

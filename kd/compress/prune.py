@@ -60,7 +60,6 @@ class Structured:
     floors: Mapping[str, float] = field(default_factory=dict)
     multiple: int = 1
     rounds: int = 1
-    stage: ClassVar[str] = "pruned"
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "torch"
 

@@ -42,7 +42,6 @@ class Qat:
     """
 
     average: float = 0.99
-    stage: ClassVar[str] = "qat"
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "torch"
 

@@ -49,7 +49,6 @@ class StaticInt8:
     percentile: float = 100.0
     budget: float | None = None
     embeddings: bool = True
-    stage: ClassVar[str] = "int8"
     takes: ClassVar[Kind] = "onnx"
     gives: ClassVar[Kind] = "onnx"
 

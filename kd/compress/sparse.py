@@ -35,7 +35,6 @@ class Unstructured:
     sparsity: float = 0.9
     ranking: Ranking = "layer"
     rounds: int = 0
-    stage: ClassVar[str] = "sparse"
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "torch"
 

@@ -14,7 +14,6 @@ from kd.models.network import copy_to_change
 class Tune:
     """Train on, with the loss that the student was distilled with."""
 
-    stage: ClassVar[str] = "tuned"
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "torch"
 

@@ -16,6 +16,7 @@ import torch
 from kd.config import Study
 from kd.data.source import Source
 from kd.distill.graph import edges_into
+from kd.report.retained import MEAN
 from kd.statistics.verdicts import non_inferior
 from kd.study.answers import FLOAT, Answers
 from kd.study.contrasts import Compared, correctness, difference_of, score_name
@@ -24,7 +25,6 @@ from kd.tasks import Task
 if TYPE_CHECKING:
     from kd.study.evidence import Key, Rows
 
-MEAN = "mean over subsets"
 COLUMNS = ["node", "stage", "subset", "metric", "seeds", "estimate", "low", "high", "margin", "verdict"]
 
 
