@@ -32,6 +32,8 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 """Note of the exporter's on every node: the paths of the modules that it stands in, outermost first."""
 PARITY_ROWS = 64
 """Rows on which graph and network are compared, under every pattern."""
+USUAL, SEVERE = 2, 3
+"""From where on ONNX Runtime's own log speaks: warnings, or errors alone."""
 ROUNDING = 10.0
 """How many times the network's own error in float32 a graph may be off, where that is more than the tolerance."""
 
@@ -182,7 +184,7 @@ def strip(model: Any) -> None:
             part.ClearField(note)
     graph.ClearField("value_info")
     used = {node.domain for node in graph.node} | {""}
-    read = {name for node in graph.node for name in node.input}
+    read = set(_read(graph))
     constants = [tensor for tensor in graph.initializer if tensor.name in read]
     graph.ClearField("initializer")
     graph.initializer.extend(constants)
@@ -191,14 +193,28 @@ def strip(model: Any) -> None:
     model.opset_import.extend(kept)
 
 
+def _read(graph: Any) -> Iterator[str]:
+    """Give the names of all values that nodes read, those inside of nodes too, and of those that are given out."""
+    yield from (value.name for value in graph.output)
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _read(body)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence exporters and quantisers, which print and log what no user can act on."""
+    import onnxruntime
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(SEVERE)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+        onnxruntime.set_default_logger_severity(USUAL)

@@ -92,7 +92,7 @@ def test_zeros_that_encoders_read_set_the_branch_ranges() -> None:
     assert quantised(model, rows)[1]["parity_max"] < 0.05
 
 
-@pytest.mark.parametrize("name", ["knn", "ridge"])
+@pytest.mark.parametrize("name", ["knn", pytest.param("ridge", marks=pytest.mark.slow)])
 def test_what_computes_absent_inputs_stays_float(name: str, rows: Batch) -> None:
     torch.manual_seed(0)
     model = Classifier({"fou": [12], "zer": [20], "mor": [4]}, 4, width=16, absent={"name": name})

@@ -50,7 +50,8 @@ TOGETHER = [Pair(*names) for names in CROSSED if names[0] in STAND_INS]
 PAIRS = ALONE + TOGETHER
 CROSSED_PARTS = {name for pair in [Pair("nothing", "concat"), *TOGETHER] for name in pair}
 EXPORTED = [Pair("zero", "prompts"), Pair("knn", "poe_vae")]
-"""An export takes seconds: by default these, and every part that no crossed pair has."""
+"""An export takes seconds: by default these, and every stand-in that no crossed pair has; fusions go through all passes
+in tests/compress/test_covering.py."""
 PATTERNS = torch.tensor(list(itertools.product([True, False], repeat=3)))  # every subset, the empty one last
 
 
