@@ -76,7 +76,7 @@ def _filled(x: Tensor, present: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def fitting(graph: Model, wanted: Activations) -> Activations:
-    """Return unsigned for auto where convolutions are, or products that share what they read with other nodes.
+    """Return unsigned for auto where convolutions are, products that share what they read, or ranges that were learnt.
 
     ONNX Runtime on x86 makes unsigned what is signed, but not where several read it: those products stayed float (seen
     with 1.32: 9 of 17 products of a BERT in int8 instead of 17).
@@ -85,7 +85,7 @@ def fitting(graph: Model, wanted: Activations) -> Activations:
         return wanted
     readers = Counter(name for node in graph.graph.node for name in node.input)
     shared = any(readers[node.input[0]] > 1 for node in computing(graph, PRODUCTS))
-    return "unsigned" if shared or computing(graph, CONVOLUTIONS) else "signed"
+    return "unsigned" if shared or computing(graph, CONVOLUTIONS) or noted_ranges(graph) else "signed"
 
 
 class Calibrated:

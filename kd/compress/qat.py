@@ -12,15 +12,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kd.compress.calibration import calibration, fitting
+from kd.compress.calibration import calibration
 from kd.compress.context import Context, Evidence, Kind, Model
-from kd.compress.export import export
 from kd.compress.quantise import COMPARED
 from kd.compress.rounding import Entering, RoundedWeight
 from kd.compress.rows import answers, differences
@@ -39,9 +38,12 @@ class Qat:
 
     Args:
         average: share of a range that each step keeps, in (0, 1); the rest is the step's smallest and largest value.
+        activations: `unsigned` with a zero point, as a graph with learnt ranges has them by default, or `signed` where
+            the int8 graph will be, for TensorRT.
     """
 
     average: float = 0.99
+    activations: Literal["unsigned", "signed"] = "unsigned"
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "torch"
 
@@ -59,7 +61,7 @@ class Qat:
             raise KDError("qat: the context has no fit, so nothing can train; drop the pass or compress within kd run")
         if not any(True for _ in _layers(model)):
             raise KDError("qat: the network has no product, convolution or embedding; drop the pass")
-        unsigned = reads_unsigned(model)
+        unsigned = self.activations == "unsigned"
         prepared = prepare(copy_to_change(model), unsigned=unsigned, average=self.average)
         _measure(prepared, context)
         trained = finish(context.fit(prepared), model)
@@ -70,19 +72,14 @@ class Qat:
         return trained, {**differences(expected, got, context.task), "notes": _notes(trained)}
 
 
-def reads_unsigned(model: nn.Module) -> bool:
-    """Say whether the int8 graph of a network has unsigned activations where they are chosen for it."""
-    return fitting(export(model), "auto") == "unsigned"
-
-
-def prepare(model: nn.Module, *, unsigned: bool, average: float = Qat.average) -> nn.Module:
+def prepare(model: nn.Module, *, unsigned: bool = True, average: float = Qat.average) -> nn.Module:
     """Return a copy of a network that computes as its int8 graph will, and learns so.
 
     Paths of its layers stay; its state has more entries. Its ranges are those it came with, and move while it trains.
 
     Args:
         model: stays as it is.
-        unsigned: what its int8 graph will have, see `reads_unsigned`.
+        unsigned: activations that its int8 graph will have.
         average: see `Qat`.
     """
     prepared = copy.deepcopy(model).eval()

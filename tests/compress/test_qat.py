@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import kd
-from kd.compress.calibration import Calibrated, calibration
+from kd.compress.calibration import Activations, Calibrated, calibration
 from kd.compress.context import Context, Model
 from kd.compress.export import export
 from kd.compress.graph import computing, constants, layer_of, note_ranges
@@ -21,7 +21,7 @@ from kd.compress.package import Package
 from kd.compress.pipeline import compress
 from kd.compress.plain import as_network
 from kd.compress.prune import Structured
-from kd.compress.qat import Qat, finish, prepare, reads_unsigned
+from kd.compress.qat import Qat, finish, prepare
 from kd.compress.rows import Rows, answers, differences
 from kd.compress.sparse import Unstructured
 from kd.compress.tune import Tune
@@ -84,9 +84,9 @@ def right(model: Model, rows: Batch) -> float:
     return (answers_of(model, rows).argmax(-1) == rows.label).double().mean().item()
 
 
-def int8(graph: Model, rows: Rows) -> Model:
+def int8(graph: Model, rows: Rows, activations: Activations = "auto") -> Model:
     feeds = calibration(Context(rows), [value.name for value in graph.graph.input], 128)
-    with Calibrated(graph, feeds, activations="auto", percentile=100) as calibrated:
+    with Calibrated(graph, feeds, activations=activations, percentile=100) as calibrated:
         return calibrated.quantised()
 
 
@@ -144,9 +144,7 @@ def test_int8_graph_answers_like_the_network_that_rounded_in_training(names: tup
     trained(model, rows)
     made, evidence = Qat()(model, Context(rows, "multiclass", fit=lambda model: train(model, rows, steps=10)))
     graph = int8(export(made), rows)
-    found = differences(
-        answers_of(prepare(made, unsigned=reads_unsigned(made)), unseen), answers_of(graph, unseen), "multiclass"
-    )
+    found = differences(answers_of(prepare(made), unseen), answers_of(graph, unseen), "multiclass")
     assert found["agreement"] >= 0.99
     assert found["parity_max"] <= 0.05
     assert evidence["notes"] == []
@@ -176,10 +174,19 @@ def test_layers_with_nothing_but_relu_between_give_the_same_numbers_in_int8(
     network, rows = as_network(*make())
     made, _ = Qat()(network, Context(rows, fit=lambda model: model))
     expected, got = (
-        answers_of(prepare(made, unsigned=reads_unsigned(made)), rows),
+        answers_of(prepare(made), rows),
         answers_of(int8(export(made), rows), rows),
     )
     # The graph rounds biases as well, so a few hidden values fall on the next step of their grid.
+    assert ((expected - got).abs() < 1e-3 * expected.abs().max()).double().mean() > 0.9
+
+
+def test_a_network_trained_for_signed_activations_gives_the_same_numbers_in_signed_int8() -> None:
+    torch.manual_seed(0)
+    network, rows = as_network(*signed())
+    made, _ = Qat(activations="signed")(network, Context(rows, fit=lambda model: model))
+    expected = answers_of(prepare(made, unsigned=False), rows)
+    got = answers_of(int8(export(made), rows, "signed"), rows)
     assert ((expected - got).abs() < 1e-3 * expected.abs().max()).double().mean() > 0.9
 
 
@@ -212,7 +219,7 @@ def test_scales_of_the_int8_graph_are_those_of_the_learnt_ranges(
     quantised: Classifier, graph: Model, still: Callable[[int], Batch]
 ) -> None:
     made = int8(graph, still(1))
-    expected = {path: max(-low, high) / 127 for path, (low, high) in quantised.ranges.items()}
+    expected = {path: (max(high, 0) - min(low, 0)) / 255 for path, (low, high) in quantised.ranges.items()}
     assert scales(made) == pytest.approx(expected, rel=1e-6)
     # Put on the grid once more, weights stay the integers that they are.
     weight = quantised.head.weight.detach().double()
@@ -223,9 +230,11 @@ def test_scales_of_the_int8_graph_are_those_of_the_learnt_ranges(
 
 def test_layers_without_a_learnt_range_are_calibrated(graph: Model, still: Callable[[int], Batch]) -> None:
     path, wide = "encoders.fou.layers.3", 1000.0
-    found, calibrated = (scales(int8(noting(graph, noted), still(1))) for noted in ({path: (0.0, wide)}, {}))
-    assert found.pop(path) == pytest.approx(wide / 127)
-    assert calibrated.pop(path) < wide / 127
+    found, calibrated = (
+        scales(int8(noting(graph, noted), still(1), "unsigned")) for noted in ({path: (0.0, wide)}, {})
+    )
+    assert found.pop(path) == pytest.approx(wide / 255)
+    assert calibrated.pop(path) < wide / 255
     assert found == calibrated
 
 
@@ -246,7 +255,7 @@ def test_a_range_moves_once_per_step_by_what_all_calls_of_the_layer_met() -> Non
 
 
 def test_ranges_stay_while_nothing_trains(quantised: Classifier, still: Callable[[int], Batch]) -> None:
-    prepared = prepare(quantised, unsigned=False)
+    prepared = prepare(quantised)
     prepared(still(2).inputs, still(2).present)
     assert finish(prepared, quantised).ranges == quantised.ranges
 
@@ -364,7 +373,7 @@ def test_ranges_travel_with_the_package(quantised: Classifier, tmp_path: Path) -
         package.network()
 
 
-@pytest.mark.parametrize("pass_", [Tune(), Structured(), Unstructured()], ids=lambda pass_: pass_.stage)
+@pytest.mark.parametrize("pass_", [Tune(), Structured(), Unstructured()], ids=lambda pass_: type(pass_).__name__)
 def test_what_is_pruned_or_trained_on_has_no_ranges(pass_: Tune, student: Classifier, context: Context) -> None:
     made, _ = Qat()(student, Context(context.rows, fit=lambda model: model))
     assert made.ranges
