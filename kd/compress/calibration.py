@@ -18,6 +18,7 @@ from kd.compress.graph import (
     CONVOLUTIONS,
     PRODUCTS,
     computing,
+    constants,
     noted_ranges,
     products_before_encoders,
     tells_absence_apart,
@@ -109,7 +110,7 @@ class Calibrated:
 
         self.feeds, self.percentile = feeds, percentile
         opened = copy.deepcopy(graph)
-        self.masks = _open_masks(opened.graph) if tells_absence_apart(graph) else {}
+        self.masks = _open_masks(opened) if tells_absence_apart(graph) else {}
         self.convolves = bool(computing(graph, CONVOLUTIONS))
         self.unsigned = fitting(graph, activations) == "unsigned"
         self.learnt = noted_ranges(graph)
@@ -163,7 +164,7 @@ class Calibrated:
                 },
             )
         made = onnx.load(str(folder / "int8.onnx"))
-        _close_masks(made.graph, self.masks)
+        _close_masks(made, self.masks)
         for value in made.graph.output:
             _float_output(made.graph, value.name)
         strip(made)
@@ -187,33 +188,32 @@ def _reader(feeds: Sequence[Feed]) -> Any:
     return Reader()
 
 
-def _open_masks(graph: Any) -> dict[str, Any]:
+def _open_masks(graph: Model) -> dict[str, Any]:
     """Let `Where(present, input, filler)` pass the input, in place; return the fillers by the node's output.
 
     Without `present` a graph has no such masks: what it fills in itself, its ranges are to hold.
     """
-    inputs = {value.name for value in graph.input}
+    inputs, known = {value.name for value in graph.graph.input}, constants(graph)
     if PRESENT not in inputs:
         return {}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
     fillers = {}
-    for node in graph.node:
-        if node.op_type == "Where" and node.input[1] in inputs and node.input[2] in constants:
-            fillers[node.output[0]] = constants[node.input[2]]
+    for node in computing(graph, ["Where"]):
+        if node.input[1] in inputs and node.input[2] in known:
+            fillers[node.output[0]] = known[node.input[2]]
             node.input[2] = node.input[1]
     return fillers
 
 
-def _close_masks(graph: Any, fillers: Mapping[str, Any]) -> None:
+def _close_masks(graph: Model, fillers: Mapping[str, Any]) -> None:
     """Undo `_open_masks`, in place."""
-    known = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
+    known = set(constants(graph))
+    for node in graph.graph.node:
         filler = fillers.get(node.output[0])
         if filler is None:
             continue
         node.input[2] = filler.name
         if filler.name not in known:
-            graph.initializer.append(filler)
+            graph.graph.initializer.append(filler)
             known.add(filler.name)
 
 

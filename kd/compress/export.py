@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from kd.compress.context import Context, Evidence, Kind, Model
-from kd.compress.graph import LAYER_END, note_ranges
+from kd.compress.graph import LAYER_END, everywhere, note_ranges
 from kd.compress.rows import answers, differences
 from kd.errors import KDError
 from kd.evaluate.predictor import LOGITS, PRESENT, OnnxPredictor, TorchPredictor
@@ -184,23 +184,13 @@ def strip(model: Any) -> None:
             part.ClearField(note)
     graph.ClearField("value_info")
     used = {node.domain for node in graph.node} | {""}
-    read = set(_read(graph))
+    read = {value.name for value in graph.output}.union(*(node.input for node, _ in everywhere(graph)))
     constants = [tensor for tensor in graph.initializer if tensor.name in read]
     graph.ClearField("initializer")
     graph.initializer.extend(constants)
     kept = [entry for entry in model.opset_import if entry.domain in used]
     model.ClearField("opset_import")
     model.opset_import.extend(kept)
-
-
-def _read(graph: Any) -> Iterator[str]:
-    """Give the names of all values that nodes read, those inside of nodes too, and of those that are given out."""
-    yield from (value.name for value in graph.output)
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _read(body)
 
 
 @contextlib.contextmanager

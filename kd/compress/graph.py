@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from kd.evaluate.predictor import PRESENT
@@ -50,6 +50,15 @@ def branch_of(layer: str) -> str:
 def computing(graph: Any, kinds: Collection[str] = (*PRODUCTS, *CONVOLUTIONS)) -> list[Any]:
     """Return the nodes of some types, in the order in which they run."""
     return [node for node in graph.graph.node if node.op_type in kinds]
+
+
+def everywhere(graph: Any, inside: str = "") -> Iterator[tuple[Any, str]]:
+    """Give all nodes of a `GraphProto`, each with the node whose body it is part of, if any."""
+    for node in graph.node:
+        yield node, inside
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from everywhere(body, inside or f"{node.op_type} {node.name}")
 
 
 def constants(graph: Any) -> dict[str, Any]:

@@ -114,17 +114,34 @@ def compare(
     task: Task,
 ) -> Compared | None:
     """Return a contrast's differences, the mean over the chosen subsets that both answer; None without any seed."""
-    pair = (contrast.method, contrast.baseline)
-    seeds = [seed for seed in splits if all((node, FLOAT, seed) in answers for node in pair)]
-    per_seed = []
-    for seed in seeds:
-        label = source.label[splits[seed].test]
-        method, baseline = (correctness(answers[node, FLOAT, seed].test, chosen, label, task) for node in pair)
-        shared = sorted(set(method) & set(baseline))
-        per_seed.append(torch.stack([method[s] - baseline[s] for s in shared]).mean(dim=0).double())
-    if not seeds:
+    pair = (contrast.method, FLOAT), (contrast.baseline, FLOAT)
+    found, rows = by_subset(pair, answers, sorted(chosen), source, splits, task)
+    if not rows:
         return None
-    return Compared.on(torch.stack(per_seed).numpy(), study, source, [splits[seed] for seed in seeds])
+    table = torch.stack([each.mean(dim=0).double() for each in torch.stack(list(found.values())).unbind(dim=1)])
+    return Compared.on(table.numpy(), study, source, rows)
+
+
+def by_subset(
+    pair: tuple[tuple[str, str], tuple[str, str]],
+    answers: Mapping[Key, Answers],
+    chosen: list[str],
+    source: Source,
+    splits: Mapping[int, Rows],
+    task: Task,
+) -> tuple[dict[str, Tensor], list[Rows]]:
+    """Return subset -> score per seed and row [S, R], the first (node, stage) minus the second, and the seeds' rows.
+
+    Only the subsets that both answer are there, and the seeds that both have.
+    """
+    seeds = [seed for seed in splits if all((*who, seed) in answers for who in pair)]
+    rows = [splits[seed] for seed in seeds]
+    own, theirs = (
+        [correctness(answers[*who, s].test, chosen, source.label[splits[s].test], task) for s in seeds] for who in pair
+    )
+    shared = [subset for subset in chosen if seeds and subset in own[0] and subset in theirs[0]]
+    found = {s: torch.stack([a[s] - b[s] for a, b in zip(own, theirs, strict=True)]) for s in shared}
+    return found, rows
 
 
 def score_name(task: Task) -> str:

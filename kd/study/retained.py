@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from kd.config import Study
 from kd.data.source import Source
@@ -19,7 +18,7 @@ from kd.distill.graph import edges_into
 from kd.report.retained import MEAN
 from kd.statistics.verdicts import non_inferior
 from kd.study.answers import FLOAT, Answers
-from kd.study.contrasts import Compared, correctness, difference_of, score_name
+from kd.study.contrasts import Compared, by_subset, difference_of, score_name
 from kd.tasks import Task
 
 if TYPE_CHECKING:
@@ -64,22 +63,13 @@ def _rows(
     splits: Mapping[int, Rows],
     task: Task,
 ) -> list[dict[str, Any]]:
-    seeds = [seed for seed in splits if all((*each, seed) in answers for each in (who, reference))]
-    if not seeds:
+    found, rows = by_subset((who, reference), answers, every, source, splits, task)
+    if not rows:
         return []
-    own, theirs = (
-        [correctness(answers[*each, s].test, every, source.label[splits[s].test], task) for s in seeds]
-        for each in (who, reference)
-    )
-    shared = [subset for subset in every if subset in own[0] and subset in theirs[0]]
-    table = {
-        subset: torch.stack([a[subset] - b[subset] for a, b in zip(own, theirs, strict=True)]).double().numpy()
-        for subset in shared
-    }
+    table = {subset: each.double().numpy() for subset, each in found.items()}
     table[MEAN] = np.mean(list(table.values()), axis=0)
-    rows = [splits[seed] for seed in seeds]
     return [
-        _row(study, who, subset, Compared.on(each, study, source, rows), len(seeds), score_name(task))
+        _row(study, who, subset, Compared.on(each, study, source, rows), len(rows), score_name(task))
         for subset, each in table.items()
     ]
 

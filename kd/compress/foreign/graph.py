@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kd.compress.context import Model
-from kd.compress.graph import CONVOLUTIONS, PRODUCTS, constants
+from kd.compress.graph import CONVOLUTIONS, PRODUCTS, constants, everywhere
 from kd.compress.kernels import FLOAT, INT8
 from kd.errors import KDError, RecordError
 from kd.importing import in_words
@@ -86,7 +86,7 @@ def read(path: Path) -> Source:
         onnx.load_external_data_for_model(graph, str(path.parent))
     except Exception as error:
         raise RecordError(f"{path}: its weights cannot be read ({in_words(error)}); export it again") from None
-    for node in (node for node, _ in _everywhere(graph.graph)):
+    for node in (node for node, _ in everywhere(graph.graph)):
         if node.op_type in QUANTISED:
             raise KDError(f"{path}: already quantised ({node.op_type} {node.name!r}); give the float model")
     name_nodes(graph)
@@ -197,7 +197,7 @@ def obstacles(source: Source, graph: Model, *, calibrated: bool) -> list[Left]:
 
 def multiplying(graph: Model) -> list[tuple[Any, str]]:
     """Return all products and convolutions, each with the node whose body it is part of, if any."""
-    return [(node, inside) for node, inside in _everywhere(graph.graph) if node.op_type in FLOAT]
+    return [(node, inside) for node, inside in everywhere(graph.graph) if node.op_type in FLOAT]
 
 
 def _reason(node: Any, known: Mapping[str, Any], calibrated: bool) -> str:
@@ -224,12 +224,3 @@ def _kinds(graph: Model) -> dict[str, str]:
     types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
     read = {node.name: types.get(node.input[0], 0) for node in graph.graph.node if node.input}
     return {name: onnx.TensorProto.DataType.Name(kind) for name, kind in read.items() if kind}
-
-
-def _everywhere(graph: Any, inside: str = "") -> Iterator[tuple[Any, str]]:
-    """Give all nodes, each with the node whose body it is part of, if any."""
-    for node in graph.node:
-        yield node, inside
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _everywhere(body, inside or f"{node.op_type} {node.name}")
