@@ -6,6 +6,7 @@ class counts); keyword-only parameters come from the user. Binding checks every 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -121,7 +122,9 @@ def keywords(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 @functools.cache
 def _hints(factory: Callable[..., Any]) -> Mapping[str, Any]:
-    return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    # Of a data class, those of its fields: its own `__init__` does not know what the module of a base class imports.
+    own = inspect.isclass(factory) and not dataclasses.is_dataclass(factory)
+    return typing.get_type_hints(factory.__init__ if own else factory)
 
 
 def signature_faults(factory: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> list[str]:

@@ -27,7 +27,8 @@ class Context:
     Attributes:
         rows: training rows, columns in the model's order of modalities; passes see these and no others.
         task: decides what a decision is; None where nobody knows.
-        fit: trains a copy further with the student's own loss and returns it; None where nothing can train.
+        fit: trains a copy further with the student's own loss and returns it, with `steps`, `optimizer` and `schedule`
+            as keywords where a pass sets them; None where nothing can train.
         losses: the student's own loss on its training rows, batch by batch, for a network given.
         seed: of every draw a pass makes.
         threads: of the sessions a pass opens.
@@ -35,7 +36,7 @@ class Context:
 
     rows: Rows
     task: str | None = None
-    fit: Callable[[nn.Module], nn.Module] | None = None
+    fit: Callable[..., nn.Module] | None = None
     losses: Callable[[nn.Module], Iterator[Tensor]] | None = None
     seed: int = 0
     threads: int = 1

@@ -23,6 +23,7 @@ from kd.compress.context import Context, Evidence, Kind, Model
 from kd.compress.quantise import COMPARED
 from kd.compress.rounding import Entering, RoundedWeight
 from kd.compress.rows import answers, differences
+from kd.compress.training import Training
 from kd.errors import ConfigError, KDError
 from kd.evaluate.predictor import PRESENT, TorchPredictor
 from kd.models.classifier import Classifier
@@ -33,10 +34,11 @@ MEASURED = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Qat:
+class Qat(Training):
     """Train on, with the loss that the student was distilled with, as the int8 graph will compute.
 
     Args:
+        steps, optimizer, schedule: see `Training`.
         average: share of a range that each step keeps, in (0, 1); the rest is the step's smallest and largest value.
         activations: `unsigned` with a zero point, as a graph with learnt ranges has them by default, or `signed` where
             the int8 graph will be, for TensorRT.
@@ -48,6 +50,7 @@ class Qat:
     gives: ClassVar[Kind] = "torch"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.average < 1:
             raise ConfigError(f"qat.average: expected a share in (0, 1), got {self.average}")
 
@@ -57,14 +60,12 @@ class Qat:
         Raises:
             KDError: the context cannot train, or the network has nothing that is quantised.
         """
-        if context.fit is None:
-            raise KDError("qat: the context has no fit, so nothing can train; drop the pass or compress within kd run")
         if not any(True for _ in _layers(model)):
             raise KDError("qat: the network has no product, convolution or embedding; drop the pass")
         unsigned = self.activations == "unsigned"
         prepared = prepare(copy_to_change(model), unsigned=unsigned, average=self.average)
         _measure(prepared, context)
-        trained = finish(context.fit(prepared), model)
+        trained = finish(self.train(prepared, context), model)
         expected, got = (
             answers(TorchPredictor(network), context.rows, limit=COMPARED)
             for network in (model, prepare(trained, unsigned=unsigned))

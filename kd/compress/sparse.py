@@ -72,6 +72,8 @@ class Unstructured:
         scratch = copy.deepcopy(model)
         scopes: dict[str, list[tuple[nn.Module, str]]] = {}
         for path, layer in _layers(scratch):
+            # Torch flattens weights as they lie in memory, which refuses a convolution's that lie channels last.
+            layer.weight.data = layer.weight.data.contiguous()
             named = {"layer": path, "branch": branch_of(path), "global": ""}[self.ranking]
             scopes.setdefault(named, []).append((layer, "weight"))
         for scope in scopes.values():

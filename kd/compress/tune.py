@@ -6,23 +6,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kd.compress.context import Context, Evidence, Kind, Model
-from kd.errors import KDError
+from kd.compress.training import Training
 from kd.models.network import copy_to_change
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune:
+class Tune(Training):
     """Train on, with the loss that the student was distilled with."""
 
     takes: ClassVar[Kind] = "torch"
     gives: ClassVar[Kind] = "torch"
 
     def __call__(self, model: Model, context: Context) -> tuple[Model, Evidence]:
-        """Return what the context's `fit` makes of a copy.
+        """Return a trained copy.
 
         Raises:
             KDError: the context cannot train.
         """
-        if context.fit is None:
-            raise KDError("tune: the context has no fit, so nothing can train; drop the pass or compress within kd run")
-        return context.fit(copy_to_change(model)).cpu().eval(), {}
+        return self.train(copy_to_change(model), context).cpu().eval(), {}

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def skipping_absent(model: nn.Module) -> Iterator[None]:
 
 
 def finetune(
-    study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Network
+    study: Study, name: str, setting: Setting, packages: Mapping[str, Path], model: Network, **changed: Any
 ) -> tuple[Network, dict[str, list[int]]]:
     """Train a changed copy of a node's network on with the node's own graph as its loss; its scalers stay.
 
@@ -264,7 +265,9 @@ def finetune(
         setting: data of this replicate.
         packages: node -> package folder of its teachers.
         model: the network to train, e.g. a pruned one.
+        changed: fields of the node that are otherwise this time, such as `steps`.
     """
+    study = replace(study, nodes={**study.nodes, name: replace(study.nodes[name], **changed)})
     module, _ = build(study, name, setting, packages, model)
     with tempfile.TemporaryDirectory() as partial:
         run = f"{name} seed {setting.seed} tuned"

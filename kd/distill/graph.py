@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -103,6 +104,12 @@ def data_faults(study: Study, modalities: Sequence[str]) -> list[str]:
             unknown = [modality for modality in named if modality not in modalities]
             found += [f"nodes.{name}.{where}.{m}: unknown modality {m!r}; {suggest(m, modalities)}" for m in unknown]
     return found
+
+
+def changed_faults(study: Study, name: str, changed: Mapping[str, Any], where: str) -> list[str]:
+    """Return the faults that a node has with other values in some of its fields, and does not have as it is."""
+    own = _node_faults(study.nodes[name], where)
+    return [fault for fault in _node_faults(replace(study.nodes[name], **changed), where) if fault not in own]
 
 
 def _node_faults(node: Node, where: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -11,13 +12,14 @@ from kd.baselines import BASELINES
 from kd.compress import PASSES
 from kd.compress.pipeline import faults as pass_faults
 from kd.compress.pipeline import routes
+from kd.compress.training import SETTINGS, Training
 from kd.config import Part, Study
 from kd.data import load_source
 from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.distill import OPTIMIZERS
-from kd.distill.graph import data_faults, part_faults
+from kd.distill.graph import changed_faults, data_faults, part_faults
 from kd.distill.setting import Setting
 from kd.distill.trial import try_edge, try_node
 from kd.errors import ConfigError, DataError, KDError
@@ -58,9 +60,7 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
     Raises:
         ConfigError: every fault, those that need the data included.
     """
-    found = part_faults(study) + name_faults(study) + faults_of_test(study)
-    if study.compress is not None:
-        found += [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
+    found = part_faults(study) + name_faults(study) + faults_of_test(study) + _compress_faults(study)
     if found:
         raise ConfigError(found, file)
     try:
@@ -107,18 +107,38 @@ def trial_faults(study: Study, source: Source) -> list[str]:
     return found
 
 
+def _compress_faults(study: Study) -> list[str]:
+    """Return the faults of passes, and of training settings that the student cannot have."""
+    if study.compress is None:
+        return []
+    found = [f"compress.{fault}" for fault in pass_faults(study.compress.passes)]
+    if found or study.compress.student not in study.nodes:
+        return found
+    for stage, (_, part) in routes(study.compress.passes).items():
+        changed = {name: part[name] for name in SETTINGS if part.get(name) is not None}
+        factory: Any = PASSES[part["name"]].load()
+        if issubclass(factory, Training):
+            found += changed_faults(study, study.compress.student, changed, f"compress.passes.{stage}")
+    return found
+
+
 def _try_parts(study: Study, source: Source, attempt: Callable[[str, Callable[[], object]], None]) -> None:
     """Build every part that a study names, on a source that is prepared."""
     for name, node in study.nodes.items():
         attempt(f"nodes.{name}", partial(try_node, study, name, source))
-        weight = [torch.nn.Parameter(torch.zeros(1))]
-        attempt(f"nodes.{name}.optimizer", partial(OPTIMIZERS.build, node.optimizer, weight))
+        attempt(f"nodes.{name}.optimizer", partial(_try_optimizer, node.optimizer))
     for name, baseline in study.baselines.items():
         attempt(f"baselines.{name}.model", partial(BASELINES.build, baseline.model))
     for name in study.edges:
         attempt(f"edges.{name}.loss", partial(try_edge, study, name, source))
     for stage, (_, part) in routes(study.compress.passes if study.compress else {}).items():
         attempt(f"compress.passes.{stage}", partial(PASSES.build, part))
+        if part.get("optimizer") is not None:
+            attempt(f"compress.passes.{stage}.optimizer", partial(_try_optimizer, part["optimizer"]))
+
+
+def _try_optimizer(part: Part) -> None:
+    OPTIMIZERS.build(part, [torch.nn.Parameter(torch.zeros(1))])
 
 
 def _drawn(

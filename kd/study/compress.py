@@ -78,8 +78,8 @@ class _Work:
             threads=self.study.threads,
         )
 
-    def _fit(self, model: nn.Module) -> nn.Module:
-        tuned, shown = finetune(self.study, self.student, self.setting, self.packages, model)  # type: ignore[arg-type]
+    def _fit(self, model: nn.Module, **changed: Any) -> nn.Module:
+        tuned, shown = finetune(self.study, self.student, self.setting, self.packages, model, **changed)  # type: ignore[arg-type]
         for what, ids in shown.items():
             self.saw.setdefault(f"tuned {what}", set()).update(ids)
         return tuned

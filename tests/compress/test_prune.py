@@ -14,7 +14,6 @@ from kd.compress.context import Context
 from kd.compress.package import Package
 from kd.compress.pipeline import compress
 from kd.compress.prune import Structured, least_important
-from kd.compress.tune import Tune
 from kd.compress.zeroed import zeroed
 from kd.errors import ConfigError, KDError
 from kd.evaluate.cost import macs
@@ -262,11 +261,6 @@ def test_same_network_is_pruned_alike_twice() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(one[0].state_dict().values(), other[0].state_dict().values(), strict=True)
     )
-
-
-def test_tune_without_a_fit_is_refused(student: Classifier, rows: Batch) -> None:
-    with pytest.raises(KDError, match="no fit"):
-        Tune()(student, Context(rows))
 
 
 def test_narrow_layers_are_pruned_to_their_last_channels() -> None:

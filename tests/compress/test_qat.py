@@ -390,9 +390,7 @@ def test_training_on_with_lightning_drops_the_ranges() -> None:
     assert student.ranges == {}
 
 
-def test_without_a_fit_and_with_nothing_to_train_for_it_is_refused(student: Classifier, rows: Batch) -> None:
-    with pytest.raises(KDError, match="qat: the context has no fit"):
-        Qat()(student, Context(rows))
+def test_a_network_with_nothing_to_train_for_int8_is_refused() -> None:
     with pytest.raises(KDError, match="qat: the network has no product, convolution or embedding"):
         compress(nn.Tanh(), torch.randn(8, 3), {"trained": {"name": "qat"}}, fit=lambda model: model)
 

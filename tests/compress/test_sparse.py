@@ -10,7 +10,7 @@ from kd.compress.context import Context
 from kd.compress.sparse import Unstructured
 from kd.errors import ConfigError, KDError
 from kd.models.classifier import Classifier
-from kd.types import Batch
+from kd.types import Batch, Modality
 
 
 def weights(model: nn.Module) -> list[torch.Tensor]:
@@ -41,6 +41,14 @@ def test_a_global_ranking_spares_the_branch_of_large_weights(student: Classifier
     assert [each["sparsity"] for each in found.values()] == pytest.approx([0.5] * 3, abs=0.01)
     assert found["layer"]["branches"]["fou"] == found["branch"]["branches"]["fou"] == pytest.approx(0.5, abs=0.01)
     assert found["global"]["branches"]["fou"] < 0.2
+
+
+def test_convolutions_that_lie_channels_last_are_thinned_as_well() -> None:
+    picture = Classifier({"a": Modality((3, 8, 8), "image")}, 3, encoder={"name": "cnn", "channels": [4, 8]}).eval()
+    assert any(not layer.weight.is_contiguous() for layer in picture.modules() if isinstance(layer, nn.Conv2d))
+    rows = Batch.of({"a": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}, torch.tensor([0, 1]))
+    _, evidence = Unstructured(sparsity=0.5)(picture, Context(rows))
+    assert evidence["branches"]["a"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_training_leaves_the_zeros_and_changes_the_rest(student: Classifier, context: Context) -> None:
