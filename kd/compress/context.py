@@ -27,8 +27,8 @@ class Context:
     Attributes:
         rows: training rows, columns in the model's order of modalities; passes see these and no others.
         task: decides what a decision is; None where nobody knows.
-        fit: trains a copy further with the student's own loss and returns it, with `steps`, `optimizer` and `schedule`
-            as keywords where a pass sets them; None where nothing can train.
+        fit: trains a copy further with the student's own loss and returns it, with the settings of
+            `kd.compress.training` as keywords where a pass has them; None where nothing can train.
         losses: the student's own loss on its training rows, batch by batch, for a network given.
         seed: of every draw a pass makes.
         threads: of the sessions a pass opens.

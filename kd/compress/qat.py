@@ -38,7 +38,7 @@ class Qat(Training):
     """Train on, with the loss that the student was distilled with, as the int8 graph will compute.
 
     Args:
-        steps, optimizer, schedule: see `Training`.
+        like, steps, optimizer, schedule: see `Training`.
         average: share of a range that each step keeps, in (0, 1); the rest is the step's smallest and largest value.
         activations: `unsigned` with a zero point, as a graph with learnt ranges has them by default, or `signed` where
             the int8 graph will be, for TensorRT.

@@ -11,7 +11,7 @@ from torch import nn
 from kd.compress.context import Context
 from kd.errors import ConfigError, KDError
 
-SETTINGS = ("steps", "optimizer", "schedule")
+SETTINGS = ("like", "steps", "optimizer", "schedule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,13 @@ class Training:
     """A pass that trains.
 
     Args:
-        steps: of the optimiser, at least 1; by default as many as the student had.
+        like: node of the study whose teachers, loss, rows and settings are used in the place of the student's.
+        steps: of the optimiser, at least 1; by default as many as the student, or that node, had.
         optimizer: a part, `{name: adamw, lr: 1.0e-3}`; by default the student's.
         schedule: of its learning rate, a part; by default the student's.
     """
 
+    like: str | None = None
     steps: int | None = None
     optimizer: Mapping[str, Any] | None = None
     schedule: Mapping[str, Any] | None = None

@@ -24,6 +24,7 @@ from kd.distill.setting import Setting
 from kd.distill.trial import try_edge, try_node
 from kd.errors import ConfigError, DataError, KDError
 from kd.evaluate.predictions import all_subsets
+from kd.registry import suggest
 from kd.study.contrasts import faults_of_groups, faults_of_test
 from kd.study.ensembles import name_faults, task_faults
 from kd.study.leaks import data_faults as leaks
@@ -115,11 +116,23 @@ def _compress_faults(study: Study) -> list[str]:
     if found or study.compress.student not in study.nodes:
         return found
     for stage, (_, part) in routes(study.compress.passes).items():
-        changed = {name: part[name] for name in SETTINGS if part.get(name) is not None}
         factory: Any = PASSES[part["name"]].load()
         if issubclass(factory, Training):
-            found += changed_faults(study, study.compress.student, changed, f"compress.passes.{stage}")
+            found += _training_faults(study, study.compress.student, part, f"compress.passes.{stage}")
     return found
+
+
+def _training_faults(study: Study, student: str, part: Part, where: str) -> list[str]:
+    """Return the faults of a pass that trains: settings, or a node to learn like, that the student cannot have."""
+    changed = {name: part[name] for name in SETTINGS if part.get(name) is not None}
+    like = changed.pop("like", student)
+    if like not in study.nodes:
+        return [f"{where}.like: unknown node {like!r}; {suggest(str(like), study.nodes)}"]
+    if set(study.nodes[like].sees) != set(study.nodes[student].sees):
+        return [f"{where}.like: {like} sees other modalities than {student}; name a node that sees the same"]
+    if changed.get("steps", study.nodes[like].steps) == 0:
+        return [f"{where}.steps: {like} is used as it was given, with 0 steps; say how many this pass trains for"]
+    return changed_faults(study, like, changed, where)
 
 
 def _try_parts(study: Study, source: Source, attempt: Callable[[str, Callable[[], object]], None]) -> None:

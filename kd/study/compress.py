@@ -78,8 +78,9 @@ class _Work:
             threads=self.study.threads,
         )
 
-    def _fit(self, model: nn.Module, **changed: Any) -> nn.Module:
-        tuned, shown = finetune(self.study, self.student, self.setting, self.packages, model, **changed)  # type: ignore[arg-type]
+    def _fit(self, model: nn.Module, like: str | None = None, **changed: Any) -> nn.Module:
+        node = like or self.student
+        tuned, shown = finetune(self.study, node, self.setting, self.packages, model, **changed)  # type: ignore[arg-type]
         for what, ids in shown.items():
             self.saw.setdefault(f"tuned {what}", set()).update(ids)
         return tuned
@@ -119,6 +120,8 @@ def _stage(work: _Work, name: str, part: Mapping[str, Any], parent: RunRecord, s
         "threads": work.study.threads,
         "code": code_address(*ROOMS),
     }
+    if part.get("like") is not None:
+        address["like"] = work.trained[part["like"]].id
     run_id = digest(address)[:20]
     done = finished("stage", run_id)
     if done is not None:
