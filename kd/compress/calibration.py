@@ -28,8 +28,8 @@ from kd.compress.rows import every_pattern, take
 from kd.errors import KDError
 from kd.evaluate.predictor import PRESENT
 
-BESIDE_CONVOLUTIONS = (*PRODUCTS, *CONVOLUTIONS, "Add", "Relu", "MaxPool")
-"""What is quantised where convolutions are: between them nothing goes back to float."""
+BESIDE_CONVOLUTIONS = ("Add", "Relu", "MaxPool")
+"""What is quantised between convolutions, where nothing goes back to float."""
 Activations = Literal["auto", "signed", "unsigned"]
 BATCH = 64
 
@@ -111,11 +111,10 @@ class Calibrated:
         self.feeds, self.percentile = feeds, percentile
         opened = copy.deepcopy(graph)
         self.masks = _open_masks(opened) if tells_absence_apart(graph) else {}
-        self.convolves = bool(computing(graph, CONVOLUTIONS))
         self.unsigned = fitting(graph, activations) == "unsigned"
         self.learnt = noted_ranges(graph)
         # What computes an absent input from the others stays float: distances in 8 bits choose other neighbours.
-        self.always_float = products_before_encoders(graph)
+        self.always_float = [*products_before_encoders(graph), *_apart_from_convolutions(graph)]
         self._scratch = tempfile.TemporaryDirectory()
         self._folder = Path(self._scratch.name)
         onnx.save(opened, str(self._folder / "float.onnx"))
@@ -141,7 +140,7 @@ class Calibrated:
         from kd.compress.export import quiet, strip
 
         folder = self._folder
-        kinds = BESIDE_CONVOLUTIONS if self.unsigned and self.convolves else (*PRODUCTS, *CONVOLUTIONS)
+        kinds = [*PRODUCTS, *CONVOLUTIONS, *(BESIDE_CONVOLUTIONS if self.unsigned else ())]
         with quiet():
             quantize_static(
                 str(folder / "float.onnx"),
@@ -152,7 +151,7 @@ class Calibrated:
                 weight_type=QuantType.QInt8,
                 per_channel=True,
                 calibrate_method=CalibrationMethod.MinMax if self.percentile == 100 else CalibrationMethod.Percentile,
-                op_types_to_quantize=list(kinds),
+                op_types_to_quantize=kinds,
                 nodes_to_exclude=[*self.always_float, *leaving],
                 # Measured once: later graphs of the same calibration read them.
                 calibration_cache_path=folder / "ranges.json",
@@ -169,6 +168,21 @@ class Calibrated:
             _float_output(made.graph, value.name)
         strip(made)
         return made
+
+
+def _apart_from_convolutions(graph: Model) -> list[str]:
+    """Return the names of additions, ReLUs and poolings that read nothing of a convolution, not even through others.
+
+    In 8 bits they would only round: a sum of tokens to the scale of the largest, which the next normalisation enlarges.
+    """
+    near = {name for node in computing(graph, CONVOLUTIONS) for name in node.output}
+    apart = []
+    for node in computing(graph, BESIDE_CONVOLUTIONS):  # what makes an input comes before what reads it
+        if near.isdisjoint(node.input):
+            apart.append(node.name)
+        else:
+            near.update(node.output)
+    return apart
 
 
 def _overrides(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[dict[str, Any]]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kd.compress import PASSES
 from kd.compress.package import Package
 from kd.compress.pipeline import FLOAT, Stage, compress, routes
+from kd.compress.qat import prepare
 from kd.compress.rows import answers, differences
 from kd.evaluate.predictor import Predictor
 from kd.models import ENCODERS, FUSIONS
@@ -32,10 +33,11 @@ from tests.models.test_contracts import part
 
 ROWS = 32
 SETTINGS: dict[str, dict[str, Any]] = {
-    "structured": {"macs": 0.96},
     "unstructured": {"sparsity": 0.3, "rounds": 1},
     "static_int8": {"rows": ROWS},
 }
+FIXED = {"gru": 0.995}
+"""Encoders whose work hardly anything can be taken from, since the gates of a GRU stay whole."""
 QUICK = {"torchvision": {"backbone": "resnet18"}}
 """Arguments of encoders whose channels can be followed, and that export in seconds."""
 NEAR = 0.1
@@ -48,14 +50,15 @@ PAIRS = [
 ]
 
 
-def chain() -> dict[str, dict[str, Any]]:
+def chain(encoder: str = "") -> dict[str, dict[str, Any]]:
     """Return all passes there are: those on networks one after another, the export, those on graphs each of it."""
     own = {name: entry.load() for name, entry in PASSES.items()}
     on_networks = [name for name, each in own.items() if each.gives == "torch"]  # type: ignore[attr-defined]
     on_graphs = [name for name, each in own.items() if each.takes == "onnx"]  # type: ignore[attr-defined]
     passes: dict[str, dict[str, Any]] = {name: {"name": name} for name in [*on_networks, "onnx"]}
     passes |= {name: {"name": name, "of": "onnx"} for name in on_graphs}
-    return {name: {**each, **SETTINGS.get(name, {})} for name, each in passes.items()}
+    settings = {**SETTINGS, "structured": {"macs": FIXED.get(encoder, 0.96)}}
+    return {name: {**each, **settings.get(name, {})} for name, each in passes.items()}
 
 
 def student(encoder: str, fusion: str) -> tuple[Classifier, Batch]:
@@ -83,6 +86,7 @@ def kept() -> Iterator[list[dict[str, Any]]]:
 
 def training(rows: Batch) -> Callable[[nn.Module], nn.Module]:
     def fit(model: nn.Module) -> nn.Module:
+        torch.manual_seed(0)  # of dropout
         optimiser = torch.optim.Adam(model.train().parameters(), lr=1e-3)
         for _ in range(2):
             optimiser.zero_grad()
@@ -98,18 +102,26 @@ def test_a_student_goes_through_every_pass_and_keeps_its_answers(
     encoder: str, fusion: str, tmp_path: Path, kept: list[dict[str, Any]]
 ) -> None:
     model, rows = student(encoder, fusion)
-    passes = chain()
+    passes = chain(encoder)
     made = {stage.name: stage for stage in compress(model, rows, passes, fit=training(rows))}
     package, packages = Package.save(model, tmp_path / FLOAT), {}
     packages[FLOAT] = package
     found = {FLOAT: answers(predictor(model), rows)}
     for name, (source, _) in routes(passes).items():
         found[name] = checked(made[name], found[source], predictor(made[name].model), rows)
+        near = None
+        if PASSES[name].load().takes == "onnx":  # type: ignore[attr-defined]
+            # A graph with learnt ranges is to decide as the network did that learnt them, rounding all the while.
+            learnt = name == "static_int8"
+            near = nearest(
+                answers(predictor(prepare(made["qat"].model)), rows) if learnt else found[source], found[name]
+            )
+            assert near <= NEAR
         packages[name] = Package.save(made[name].model, tmp_path / name, stage=name, parent=packages[source])
         again = answers(packages[name].predictor(), rows)
         torch.testing.assert_close(again, found[name], rtol=0, atol=1e-6 * float(found[name].abs().max()))
         measured = {key: made[name].evidence.get(key) for key in ("parity_max", "agreement", "int8_share")}
-        kept.append({"encoder": encoder, "fusion": fusion, "pass": name, **measured})
+        kept.append({"encoder": encoder, "fusion": fusion, "pass": name, **measured, "near_tie": near})
 
 
 def checked(stage: Stage, before: Tensor, asked: Predictor, rows: Batch) -> Tensor:
@@ -122,12 +134,16 @@ def checked(stage: Stage, before: Tensor, asked: Predictor, rows: Batch) -> Tens
         rounding = stage.evidence.get("rounding", 0.0)
         assert differences(before, got, None)["parity_max"] <= max(1e-6, 10 * rounding) <= 1e-5
     if PASSES[stage.name].load().takes == "onnx":  # type: ignore[attr-defined]
-        scale = before.abs().max()
-        best = before.topk(2, dim=-1).values
-        clear = best[..., 0] - best[..., 1] > NEAR * scale
-        assert torch.equal(before.argmax(-1)[clear], got.argmax(-1)[clear])
         assert stage.evidence["agreement"] == (before.argmax(-1) == got.argmax(-1)).double().mean().item()
     return got
+
+
+def nearest(before: Tensor, got: Tensor) -> float:
+    """Return how far apart the two best classes were, of the logits' scale, where a decision changed; 0 where none."""
+    best = before.topk(2, dim=-1).values
+    apart = (best[..., 0] - best[..., 1]) / before.abs().max()
+    changed = before.argmax(-1) != got.argmax(-1)
+    return float(apart[changed].max()) if changed.any() else 0.0
 
 
 def test_the_default_array_covers_every_pair_of_encoder_or_fusion_and_pass() -> None:

@@ -10,6 +10,7 @@ from kd.compress.context import Context, Evidence, Model
 from kd.compress.export import Onnx, export
 from kd.compress.graph import PRODUCTS, constants, layer_of
 from kd.compress.kernels import int8_share, kernels
+from kd.compress.pipeline import compress
 from kd.compress.quantise import StaticInt8, float_products
 from kd.compress.rows import answers, differences
 from kd.errors import ConfigError, KDError
@@ -140,6 +141,32 @@ def test_unsigned_convolutions_run_int8_kernels(convolved: Model) -> None:
     assert ran["QLinearConv"] == before["Conv"] + before["FusedConv"] > 3
     assert evidence["int8_share"] == 1.0
     assert int8_share(convolved) == 0.0
+
+
+class Residual(torch.nn.Module):
+    """A convolution, another beside a shortcut, and a table that is added to what comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.out, self.table = torch.nn.Linear(8, 4), torch.nn.Parameter(torch.linspace(-50, 50, 8).expand(2, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        pooled = (x + self.inner(x)).relu().mean((2, 3))
+        tokens = pooled.unsqueeze(1) + self.table
+        return self.out(torch.nn.functional.layer_norm(tokens, [8])).flatten(1)
+
+
+def test_sums_are_rounded_between_convolutions_only() -> None:
+    torch.manual_seed(0)
+    passes = {"graph": {"name": "onnx"}, "int8": {"name": "static_int8"}}
+    *_, int8 = compress(Residual(), torch.randn(32, 3, 8, 8), passes)
+    made = {output: node.op_type for node in int8.model.graph.node for output in node.output}
+    sums = [[made.get(name, "constant") for name in n.input] for n in int8.model.graph.node if n.op_type == "Add"]
+    assert len(sums) > 1
+    assert [read for read in sums if set(read) == {"DequantizeLinear"}] == [["DequantizeLinear"] * 2]
+    assert int8.evidence["int8_share"] == 1
 
 
 def test_a_percentile_cuts_outliers_off_the_ranges(stages: Stages, context: Context) -> None:
