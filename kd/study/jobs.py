@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.managers import SyncManager
 from queue import Empty
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 from kd.study.replicate import Listener
 
 SECONDS_BETWEEN_LOOKS = 0.2
+NEEDED = ("kd.study.replicate",)
+"""Modules that every process needs; imported once, where processes can be forked from one that has them."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,12 @@ def run_jobs(
 @contextmanager
 def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     """Give processes and the queue on which they tell of their progress; end them whatever happens."""
-    context = get_context("spawn")
+    context: Any = _context()
+    begin = partial(_begin, dict(os.environ))
     manager = SyncManager(ctx=context)
-    manager.start(_watch_parent, (os.getpid(),))
+    manager.start(begin)
     with manager:
-        pool = ProcessPoolExecutor(processes, context, _watch_parent, (os.getpid(),))
+        pool = ProcessPoolExecutor(processes, context, begin)
         try:
             yield pool, manager.Queue()
         except BaseException:
@@ -126,12 +129,27 @@ def _stop(pool: ProcessPoolExecutor) -> None:
         worker.terminate()
 
 
-def _watch_parent(parent: int) -> None:
-    """End this process soon after the one that started it, even where that one was killed."""
+def _context() -> Any:
+    """Return how processes start: forked from a small server without threads of its own, or anew.
+
+    Torch and Lightning are imported once instead of once per process, and are shared in memory.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(NEEDED))
+    return context
+
+
+def _begin(environment: Mapping[str, str]) -> None:
+    """Take over the environment of the process that asked, which may be younger than the server; end when it ends."""
+    os.environ.clear()
+    os.environ.update(environment)
+    parent = parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        parent.join()  # returns even where it was killed
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -9,7 +17,61 @@ from kd.config import deciding
 from kd.errors import ConfigError
 from kd.record import load_record, run_folder
 from kd.study import run
+from kd.study.jobs import Job, run_jobs
 from kd.study.replicate import places
+
+
+def told(name: str, listener: Any) -> str:
+    return os.environ[name]
+
+
+def test_processes_know_the_environment_of_the_moment(monkeypatch) -> None:
+    for value in ("first", "second"):
+        monkeypatch.setenv("KD_TOLD", value)
+        jobs = {key: Job(told, ("KD_TOLD",)) for key in "ab"}
+        assert run_jobs(jobs, 2, None) == {"a": value, "b": value}
+
+
+def stay(folder: str, listener: Any) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+KILLED = """
+from tests.study.test_jobs import Job, run_jobs, stay
+if __name__ == "__main__":
+    run_jobs({key: Job(stay, (FOLDER,)) for key in "ab"}, 2, None)
+"""
+
+
+def test_processes_end_with_the_one_that_started_them_even_where_it_was_killed(tmp_path) -> None:
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(KILLED.replace("FOLDER", repr(str(pids))))
+    pids.mkdir()
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path])}
+    asking = subprocess.Popen([sys.executable, str(script)], env=paths, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(list(pids.iterdir())) == 2 or asking.poll() is not None)
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    workers = [int(path.name) for path in pids.iterdir()]
+    assert len(workers) == 2
+    wait_until(lambda: not any(runs(pid) for pid in workers))
+
+
+def wait_until(so: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/status")  # ended, and nobody has asked how: a container without an init
+    return not (status.exists() and "zombie" in status.read_text())
 
 
 def results(folder) -> str:
