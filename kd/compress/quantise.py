@@ -76,8 +76,9 @@ class StaticInt8:
                 found = leave_float(nodes, calibrated.quantised, moved, self.budget)
             graph = calibrated.quantised(found.left)
         graph, tables = quantise_embeddings(graph) if self.embeddings else (graph, [])
-        sensitivity = {"sensitivity": found.layers} if found.layers else {}
-        return graph, judged("static_int8", graph, moved(graph), tables) | sensitivity
+        sensitive = {"branches": found.branches, "layers": found.layers} if found.layers else None
+        evidence = judged("static_int8", graph, moved(graph), tables)
+        return graph, evidence | ({"sensitivity": sensitive} if sensitive else {})
 
 
 def moved_from(model: Model, context: Context) -> Moved:

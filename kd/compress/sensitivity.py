@@ -19,11 +19,13 @@ class Sensitivity:
     """What was found out layer by layer.
 
     Attributes:
-        layers: one row each, the most sensitive first: branch, layer, `parity_max` and `agreement` where it alone is
-            int8.
+        branches: one row each, a modality's encoder or the rest, the most sensitive first: `parity_max` and
+            `agreement` where it alone is int8.
+        layers: the same of every layer.
         left: names of the nodes that stay float.
     """
 
+    branches: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
@@ -42,14 +44,16 @@ def leave_float(
     Raises:
         KDError: the budget holds only where everything stays float.
     """
-    by_layer: dict[str, list[str]] = {}
-    for node in nodes:
-        by_layer.setdefault(layer_of(node), []).append(node)
     if _spent(moved(quantised([]))) <= budget:
         return Sensitivity()
-    alone = {layer: moved(quantised([n for n in nodes if n not in own])) for layer, own in by_layer.items()}
-    order = sorted(alone, key=lambda layer: (-_spent(alone[layer]), -alone[layer]["parity_max"]))
-    rows = [{"branch": branch_of(layer), "layer": layer, **alone[layer]} for layer in order]
+
+    def alone(own: Sequence[str]) -> Mapping[str, float]:
+        return moved(quantised([node for node in nodes if node not in own]))
+
+    by_layer, by_branch = _grouped(nodes, layer_of), _grouped(nodes, lambda node: branch_of(layer_of(node)))
+    layers = _ranked({layer: alone(own) for layer, own in by_layer.items()})
+    branches = _ranked({branch: alone(own) for branch, own in by_branch.items()})
+    order = list(layers)
     fewest, most = 1, len(order)
     while fewest < most:
         middle = (fewest + most) // 2
@@ -59,7 +63,23 @@ def leave_float(
             fewest = middle + 1
     if most == len(order):
         raise KDError(f"static_int8.budget: {budget:g} holds only where every layer stays float; raise it")
-    return Sensitivity(rows, _nodes(order[:most], by_layer))
+    return Sensitivity(
+        [{"branch": branch, **found} for branch, found in branches.items()],
+        [{"branch": branch_of(layer), "layer": layer, **found} for layer, found in layers.items()],
+        _nodes(order[:most], by_layer),
+    )
+
+
+def _grouped(nodes: Sequence[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        found.setdefault(key(node), []).append(node)
+    return found
+
+
+def _ranked(alone: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """Return the same, the most sensitive first."""
+    return dict(sorted(alone.items(), key=lambda item: (-_spent(item[1]), -item[1]["parity_max"])))
 
 
 def _nodes(layers: Sequence[str], by_layer: Mapping[str, Sequence[str]]) -> list[str]:

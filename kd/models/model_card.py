@@ -37,7 +37,19 @@ def model_card(card: Mapping[str, Any]) -> str:
     measured = [f"- {words}: {evidence[key]:.4g}" for key, words in EVIDENCE.items() if key in evidence]
     measured += [f"- {note}" for note in evidence.get("notes", [])]
     parts += ["## What was measured", "\n".join(measured)] if measured else []
+    if "sensitivity" in evidence:
+        parts += ["## What int8 hurts: a branch, or a layer, alone in int8", _sensitive(evidence["sensitivity"])]
     return "\n\n".join(parts) + "\n"
+
+
+def _sensitive(found: Mapping[str, Any]) -> str:
+    rows = [*found["branches"], *found["layers"]]
+    shown = {"agreement": ("equal decisions", ".4f"), "parity_max": ("greatest difference", ".1e")}
+    columns = [key for key in shown if key in rows[0]]
+    lines = [
+        [f"`{row.get('layer', row['branch'])}`", *(format(row[key], shown[key][1]) for key in columns)] for row in rows
+    ]
+    return _table(["alone in int8", *(shown[key][0] for key in columns)], lines)
 
 
 def _input(name: str, modality: Modality) -> list[str]:

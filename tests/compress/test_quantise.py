@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,7 @@ from kd.compress.context import Context, Evidence, Model
 from kd.compress.export import Onnx, export
 from kd.compress.graph import PRODUCTS, constants, layer_of
 from kd.compress.kernels import int8_share, kernels
+from kd.compress.package import Package
 from kd.compress.pipeline import compress
 from kd.compress.quantise import StaticInt8, float_products
 from kd.compress.rows import answers, differences
@@ -225,10 +228,26 @@ def test_sensitive_layers_stay_float_until_the_budget_holds() -> None:
     assert 1 - without["agreement"] > 0.1
     assert 1 - evidence["agreement"] <= 0.05
     # What the layer before gives is rounded as well, so both of that branch stay, and nothing of the other.
-    assert {row["branch"] for row in evidence["sensitivity"][:2]} == {"fou"}
+    assert {row["branch"] for row in evidence["sensitivity"]["layers"][:2]} == {"fou"}
+    branches = evidence["sensitivity"]["branches"]
+    assert branches[0]["branch"] == "fou"
+    assert {row["branch"] for row in branches} == {"fou", "zer", "fusion and head"}
+    assert branches[0]["agreement"] < 0.9 < min(row["agreement"] for row in branches[1:])
     assert {layer_of(name) for name in float_products(graph)} == {"encoders.fou.layers.0", "encoders.fou.layers.3"}
     assert evidence["notes"][0].startswith("not quantised: encoders.fou.layers.0, encoders.fou.layers.3")
     assert evidence["int8_share"] == 0.6
+
+
+def test_the_model_card_says_which_branch_and_layer_int8_hurts(tmp_path: Path) -> None:
+    model, rows = hurt()
+    passes = {"graph": {"name": "onnx"}, "int8": {"name": "static_int8", "budget": 0.05}}
+    *_, int8 = compress(model, rows, passes)
+    whole = Package.save(model, tmp_path / "whole")
+    Package.save(int8.model, tmp_path / "int8", stage="int8", parent=whole, evidence=int8.evidence)
+    shown = (tmp_path / "int8" / "README.md").read_text().split("| equal decisions | greatest difference |")[1]
+    order = [line.split("`")[1] for line in shown.splitlines() if "`" in line]
+    assert order[:3] == ["fou", "fusion and head", "zer"]
+    assert set(order[3:]) == {f"encoders.{m}.layers.{place}" for m in ("fou", "zer") for place in (0, 3)} | {"head"}
 
 
 def test_a_budget_that_holds_at_once_costs_nothing(stages: Stages, context: Context) -> None:
