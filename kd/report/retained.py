@@ -15,12 +15,12 @@ MARKS = {NON_INFERIOR: "", INFERIOR: " ✗", INCONCLUSIVE: " ?", "": ""}
 NOTE = (
     "Stage minus the float student on the same test rows and seeds, with 95% intervals over seeds and rows, or folds. "
     "✗: worse by more than the margin, with its whole interval; ?: the interval is too wide to say; no mark: not worse "
-    "by more than the margin. Teachers have no mark. The intervals describe; nothing is tested."
+    "by more than the margin. Teachers and controls have no mark. The intervals describe; nothing is tested."
 )
 
 
 def retained_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per subset, and for their mean, and a column per teacher and stage."""
+    """Return a row per subset, and for their mean, and a column per teacher, control and stage."""
     order = [MEAN, *subset_order(subset for subset in frame["subset"] if subset != MEAN)] if len(frame) else []
     table: dict[str, dict[str, str]] = {}
     for row in frame.itertuples(index=False):

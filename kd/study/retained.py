@@ -1,7 +1,8 @@
 """What every stage of compression keeps of the student, on every subset, and whether that is inside declared margins.
 
 Stages are compared on the same test rows and seeds, so intervals are those of paired differences. They describe;
-nothing is tested. Teachers stand beside the stages, so that what compression costs is seen beside what distilling left.
+nothing is tested. Teachers stand beside the stages, so that what compression costs is seen beside what distilling left;
+so do the nodes that passes train like, which are what that training gives where nothing is made smaller.
 """
 
 from __future__ import annotations
@@ -38,14 +39,15 @@ def retained(
     """Return a row per stage and subset, and one for the mean over subsets: stage minus the float student.
 
     The verdict is `non-inferior` where the whole interval is above minus the margin (`compress.margin` for the mean,
-    `compress.margin_subset` for a single subset), `inferior` where it is below, else `inconclusive`. Teachers have
-    none.
+    `compress.margin_subset` for a single subset), `inferior` where it is below, else `inconclusive`. Whole nodes
+    have none.
     """
     if study.compress is None:
         return pd.DataFrame(columns=COLUMNS)
     student = study.compress.student
-    taught = dict.fromkeys(edge.teacher for edge in edges_into(study, student).values())
-    compared = [(teacher, FLOAT) for teacher in taught if teacher != student]
+    beside = [edge.teacher for edge in edges_into(study, student).values()]
+    beside += [part["like"] for part in study.compress.passes.values() if part.get("like") is not None]
+    compared = [(node, FLOAT) for node in dict.fromkeys(beside) if node != student]
     compared += [(student, stage) for stage in study.compress.passes]
     found = [
         row for who in compared for row in _rows(study, who, (student, FLOAT), answers, every, source, splits, task)

@@ -54,7 +54,7 @@ def folder(own: Path, settings, monkeypatch: pytest.MonkeyPatch) -> Path:
     return own
 
 
-def test_a_folder_of_a_table_pictures_and_texts_runs_from_one_yaml(folder: Path, capsys) -> None:
+def test_a_folder_of_a_table_pictures_and_texts_runs_from_one_yaml_and_answers_raw_values(folder: Path, capsys) -> None:
     assert main(["check", "study.yaml"]) == 0
     capsys.readouterr()
     assert main(["run", "study.yaml", "json=true"]) == 0
@@ -62,9 +62,7 @@ def test_a_folder_of_a_table_pictures_and_texts_runs_from_one_yaml(folder: Path,
     assert record["verb"] == "run"
     stages = pd.read_parquet(run_folder("run", record["id"]) / "stages.parquet")
     assert stages[stages.stage == "exported"].parity_max.max() <= 1e-6
-
-
-def test_the_student_of_a_folder_answers_raw_values(folder: Path, capsys) -> None:
+    # The same once more, for people: everything is there already.
     assert main(["run", "study.yaml"]) == 0
     report = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("report: "))
     assert report.is_file()

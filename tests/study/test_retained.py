@@ -50,6 +50,7 @@ def answered(source: Source, flips: dict[str, float]) -> dict:
             found["student", stage, seed] = Answers(each, each)
         one = {"m0": logits(source, right["m0"])}
         found["one", FLOAT, seed] = Answers(one, one)
+        found["again", FLOAT, seed] = found["student", FLOAT, seed]
     return found
 
 
@@ -105,6 +106,18 @@ def test_teachers_stand_beside_the_stages_unjudged_where_both_answer(small_study
     assert teacher["subset"].tolist() == ["m0", "m0+m1", "mean over subsets"]
     assert set(teacher["verdict"]) == {""}
     assert teacher["margin"].isna().all()
+
+
+def test_a_node_that_passes_train_like_stands_beside_them_as_their_control(small_study, source) -> None:
+    study = small_study(compress={"student": "student", "passes": {"tuned": {"name": "tune", "like": "again"}}})
+    splits = {seed: Rows(torch.arange(ROWS), torch.arange(ROWS), [ROWS], 0.3) for seed in range(SEEDS)}
+    answers = answered(source, dict.fromkeys(EVERY, 0.0))
+    answers |= {("student", "tuned", seed): answers["student", "int8", seed] for seed in range(SEEDS)}
+    found = retained(study, answers, EVERY, source, splits, make_task("multiclass", 3))
+    own = found[found.node == "again"]
+    assert len(own) == len(EVERY) + 1
+    assert (own["estimate"] == 0).all()
+    assert set(own["verdict"]) == {""}
 
 
 def test_the_report_marks_what_is_lost_and_what_cannot_be_said(small_study, source) -> None:
