@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -74,11 +75,16 @@ def _filled(tree: dict[str, Any], key: str, below: Mapping[str, Any]) -> dict[st
     return tree | {key: {k: merge(below, v) if isinstance(v, Mapping) else v for k, v in items.items()}}
 
 
+@functools.cache  # a grid asks for the same few schemas thousands of times
+def _hints(schema: type) -> Mapping[str, Any]:
+    return typing.get_type_hints(schema)
+
+
 def schema_faults(schema: type, tree: Any, where: str) -> list[str]:
     """Return one sentence for every unknown key, missing key and ill-typed value below `where`."""
     if not isinstance(tree, Mapping):
         return [f"{where or 'config'}: expected a mapping, got {tree!r}"]
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     prefix = f"{where}." if where else ""
     found = [f"{prefix}{key}: unknown key; {suggest(str(key), hints)}" for key in tree if key not in hints]
     for item in fields(schema):
@@ -112,7 +118,7 @@ def name_fault(name: Any, where: str) -> str | None:
 
 
 def _build(schema: type[T], tree: Mapping[str, Any]) -> T:
-    hints = typing.get_type_hints(schema)
+    hints = _hints(typing.cast(type, schema))
     return schema(**{key: _value(hints[key], value) for key, value in tree.items()})
 
 
