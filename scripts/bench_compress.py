@@ -23,8 +23,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ import kd  # noqa: E402
 from kd.compress.package import network_cost  # noqa: E402
 from kd.compress.pipeline import Stage, compress  # noqa: E402
 from kd.compress.rows import answers, every_pattern  # noqa: E402
-from kd.evaluate.cost import latency  # noqa: E402
+from kd.evaluate.cost import latency, torch_threads  # noqa: E402
 from kd.evaluate.predictor import OnnxPredictor, Predictor, TorchPredictor  # noqa: E402
 from kd.models.classifier import Classifier  # noqa: E402
 from kd.types import Batch, Modality  # noqa: E402
@@ -257,7 +256,7 @@ def looked(data: kd.DataModule, folder: Path) -> Path:
     plain = models.resnet18(weights=None, num_classes=data.source.classes).train()
     optimiser = torch.optim.AdamW(plain.parameters(), lr=1e-3)
     order = [data.split.train[torch.randperm(len(data.split.train))] for _ in range(EPOCHS)]
-    with threads(CORES):
+    with torch_threads(CORES):  # training is not what is timed
         for chosen in itertools.chain.from_iterable(rows.split(32) for rows in order):
             rows = data.source.batch(chosen, data.available[chosen])
             optimiser.zero_grad()
@@ -271,20 +270,9 @@ def fit(model: Any, data: kd.DataModule, epochs: int, teacher: nn.Module | None 
     edges = [] if teacher is None else [kd.Edge(teacher, kd.KL(temperature=3))]
     module = kd.Distiller(model, edges=edges, drop=0.3, select="subsets", optimizer={"name": "adamw", "lr": 3e-4})
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    with threads(CORES):
+    with torch_threads(CORES):  # training is not what is timed
         pl.Trainer(max_epochs=epochs, enable_model_summary=False, **quiet).fit(module, data)  # type: ignore[arg-type]
     return model.eval()  # type: ignore[no-any-return]
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Compute on so many cores: training is not what is timed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def kept(student: nn.Module, made: list[Stage], data: kd.DataModule) -> list[dict[str, str]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
 
 from kd.compress.context import Context
 from kd.errors import ConfigError, KDError
-
-SETTINGS = ("like", "steps", "optimizer", "schedule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +48,7 @@ class Training:
             )
         given = {name: getattr(self, name) for name in SETTINGS}
         return context.fit(model, **{name: value for name, value in given.items() if value is not None})
+
+
+SETTINGS = tuple(field.name for field in fields(Training))
+"""What a pass that trains may set."""
