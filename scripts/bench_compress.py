@@ -90,7 +90,7 @@ def main() -> int:
         model, rows = resnet(Path(folder)), pictures()
         speeds = {"ResNet-18": timed(model, rows, passes(HALF_THE_CHANNELS), 300 if quick else 400)}
         if not quick:
-            speeds |= {name: timed(*make(), passes(0.5), 200) for name, make in WIDE.items()}
+            speeds |= {name: timed(*make(), passes(0.5), 400) for name, make in WIDE.items()}
             kept = trained(Path(folder))
     figures = headline(speeds["ResNet-18"])
     for name, value in figures.items():
