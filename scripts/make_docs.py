@@ -203,6 +203,7 @@ def record_table(path: Path, marker: str) -> str:
     import pandas as pd
 
     from kd.report import tables
+    from kd.report.claims import claims_table
     from kd.report.retained import retained_table
 
     if not path.is_file():
@@ -212,6 +213,8 @@ def record_table(path: Path, marker: str) -> str:
         return tables.markdown(retained_table(frame))
     if "encoder" in frame and "fusion" in frame:
         return tables.markdown(contracts_table(frame))
+    if "claim" in frame:
+        return tables.markdown(claims_table(frame))
     if "what" in frame:
         shown = [tables.summary_table(frame, metric) for metric in frame["metric"].unique()[:1]]
         return tables.markdown(shown[0]) if shown else tables.markdown(frame)

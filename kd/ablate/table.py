@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from kd.ablate.claims import verdicts
 from kd.ablate.plan import Cell, Failures, Plan
 from kd.config import simple_methods
 from kd.record import (
@@ -46,6 +47,10 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
     frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
     further = {name: _gathered(plan, folders, name) for name in FURTHER} | _curves(plan, folders, frames["summary"])
     frames |= {name: frame for name, frame in further.items() if len(frame)}
+    grid = plan.grid
+    if grid.claims:
+        told = [(variant.values, variant.study) for variant in grid.variants]
+        frames["claims"] = verdicts(grid.claims, grid.axes, told, folders)
     cells = _cells(plan, failed)
     record = _record(plan, records, failed)
     record.metrics |= {"cells": len(cells), "results": ""}
@@ -72,6 +77,7 @@ def _record(plan: Plan, records: Mapping[int, RunRecord], failed: Failures) -> R
         "variants": parents,
         "failed": [reason for _, reason in sorted(failed.items())],
         "axes": list(grid.axes.items()),  # in the config's order, which a mapping in JSON loses
+        "claims": [[name, asdict(claim)] for name, claim in grid.claims.items()],
         "replicas": grid.replicas,
         "code": code,
     }

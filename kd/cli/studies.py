@@ -185,6 +185,8 @@ def _print_ablation(folder: Path, as_json: bool) -> int:
             print(f"{content['metric']} along {axis['name']}\n\n{markdown(axis['table'])}\n")
         for table in content["summaries"].values() if not content["axes"] else []:
             print(markdown(table))
+        for row in content["claims"].to_dict("records"):
+            print(f"claim: {row['claim']}: {row['verdict']}. {row['measured']} {row['why']}".rstrip())
         for row in content["failed"].to_dict("records"):
             values = " ".join(f"{axis}={row[axis]}" for axis, _ in record.config["axes"])
             print(f"failed: {row['node']} {values} seeds {row['seeds']}: {row['reason']}", file=sys.stderr)
