@@ -34,7 +34,7 @@ FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost", "teaching")
 """Tables of the variants that the sweep has under the same name, where they have them."""
 
 
-def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, started: float) -> Path:
+def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, started: float, reused: int) -> Path:
     """Write a sweep's tables, report and record and return its folder.
 
     Args:
@@ -42,6 +42,7 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         folders: variant -> folder of its evaluated study.
         failed: cells without a result, and why.
         started: when, by `time.perf_counter`.
+        reused: trainings that were in the store before; the record of a sweep that is there already keeps its own.
     """
     records = {variant: load_record(folder) for variant, folder in folders.items()}
     frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
@@ -53,7 +54,7 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         frames["claims"] = verdicts(grid.claims, grid.axes, told, folders)
     cells = _cells(plan, failed)
     record = _record(plan, records, failed)
-    record.metrics |= {"cells": len(cells), "results": ""}
+    record.metrics |= {"cells": len(cells), "results": "", "reused": reused}
     if len(frames["results"]):
         record.metrics["results"] = results_digest({**frames, "subsets": frames["results"]})
     folder = run_folder("ablate", record.id)
