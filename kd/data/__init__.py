@@ -35,6 +35,11 @@ SOURCES = Sources(
             "1906 emoji, a picture and words of each: 9 categories or, harder, 62 subcategories",
             "emoji-data 16.0.0 (MIT) with Twemoji's graphics, CC BY 4.0",
         ),
+        "digits": Entry(
+            "kd.data.digits:digits",
+            "1797 handwritten digits of 8 x 8 pixels, the four quadrants of each, from scikit-learn's own files",
+            "UCI Optical Recognition of Handwritten Digits, CC BY 4.0, doi:10.24432/C50P49",
+        ),
         "table": Entry(
             "kd.data.table:table",
             "your own CSV, Parquet and NPZ files, folders of pictures and columns of text, tied together by ids",
