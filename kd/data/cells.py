@@ -213,9 +213,9 @@ def _read_column(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
     name, filled = cells.name, int(cells.notna().sum())
     if not filled:
         raise DataError(f"{sheet.name}: column {name!r} is empty in every row; name it in {where}.drop")
-    amounts, words = _numbers(cells)
-    if words and len(words) > (1 - MOSTLY) * filled:
+    if holds_words(cells):
         return _category(sheet, cells, where)
+    amounts, words = _numbers(cells)
     if words:
         shown = quote(cells.iloc[words[0]])
         raise DataError(
@@ -228,6 +228,11 @@ def _read_column(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
             f"{sheet.at(infinite)}: column {name!r} is infinite or beyond float32; correct it or leave it empty"
         )
     return pd.Series(amounts, name=name)
+
+
+def holds_words(cells: pd.Series) -> bool:
+    """Say whether a column is categories: fewer than nine in ten of its filled cells are numbers."""
+    return len(_numbers(cells)[1]) > (1 - MOSTLY) * int(cells.notna().sum())
 
 
 def _category(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
