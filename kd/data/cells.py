@@ -213,9 +213,9 @@ def _read_column(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
     name, filled = cells.name, int(cells.notna().sum())
     if not filled:
         raise DataError(f"{sheet.name}: column {name!r} is empty in every row; name it in {where}.drop")
-    if holds_words(cells):
-        return _category(sheet, cells, where)
     amounts, words = _numbers(cells)
+    if _mostly(words, filled):
+        return _category(sheet, cells, where)
     if words:
         shown = quote(cells.iloc[words[0]])
         raise DataError(
@@ -232,7 +232,11 @@ def _read_column(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
 
 def holds_words(cells: pd.Series) -> bool:
     """Say whether a column is categories: fewer than nine in ten of its filled cells are numbers."""
-    return len(_numbers(cells)[1]) > (1 - MOSTLY) * int(cells.notna().sum())
+    return _mostly(_numbers(cells)[1], int(cells.notna().sum()))
+
+
+def _mostly(words: Sequence[int], filled: int) -> bool:
+    return len(words) > (1 - MOSTLY) * filled
 
 
 def _category(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:

@@ -50,11 +50,14 @@ class Files:
             if os.access(path, os.R_OK):
                 return path
             raise DataError(f"{where}: {self.name(file)}: you may not read it; change its permissions")
-        near = os.path.isdir(path.parent) and os.access(path.parent, os.R_OK)
-        beside = sorted(os.listdir(path.parent)) if near else []
+        open_ = os.path.isdir(path.parent) and os.access(path.parent, os.R_OK)
+        beside = sorted(os.listdir(path.parent)) if open_ else []
         what = "folder" if folder else "file"
-        hint = nearest(path.name, beside, most=0) or "correct the path, or set data.root; "
-        raise DataError(f"{where}: {self.name(file)}: no such {what}; {hint}".rstrip("; "))
+        # Sites put dates behind the names of what they hand out.
+        dated = [name for name in beside if name.startswith(f"{path.stem}_") and name.endswith(path.suffix)]
+        near = f"did you mean {dated[0]!r}?" if dated else nearest(path.name, beside, most=0)
+        hint = near or "correct the path, or set data.root"
+        raise DataError(f"{where}: {self.name(file)}: no such {what}; {hint}".rstrip())
 
     def sheet(self, file: str, where: str) -> Sheet:
         """Return a table's rows.
