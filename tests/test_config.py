@@ -17,11 +17,15 @@ from kd.distill.graph import order, part_faults
 from kd.errors import ConfigError
 from kd.parsing import load, parse
 from kd.tree import load_tree
+from tests.data.adni_files import write_adni
 from tests.data.avmnist_files import write_avmnist
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RUNNABLE = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.parts)
-FILES: dict[str, Callable[[Path], None]] = {"kdd2020/avmnist.yaml": partial(write_avmnist, each=12)}
+FILES: dict[str, Callable[[Path], None]] = {
+    "kdd2020/adni.yaml": lambda folder: write_adni(folder / "adni"),
+    "kdd2020/avmnist.yaml": partial(write_avmnist, each=12),
+}
 """Config of files that are the user's -> what writes small ones of their layout into the working directory."""
 
 

@@ -55,8 +55,17 @@ SOURCES = Sources(
             "a Hugging Face data set that save_to_disk wrote",
             "docs/your-data.md",
         ),
+        "adni": Entry(
+            "kd.data.adni.source:adni",
+            "tables that an approved user downloads from ADNI: NC, MCI or AD at a visit from MRI, PET, CSF, genotype",
+            "docs/adni.md",
+        ),
     },
-    nested={"table": "kd.data.table:faults", "stored": "kd.data.stored:faults"},
+    nested={
+        "table": "kd.data.table:faults",
+        "stored": "kd.data.stored:faults",
+        "adni": "kd.data.adni.source:faults",
+    },
 )
 """What `data:` in a config may name, and `{import: package.module:factory, ...}`."""
 
