@@ -3,8 +3,9 @@
 A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME -->`. NAME is `registry:objectives` (or
 another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, `bench:statistics/level`,
 which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts of
-two ablations beside each other, or `cards:objectives/ONE+OTHER`, a card per method with them. `--check` writes nothing
-and fails where a document differs.
+two ablations beside each other, `claims:ONE+OTHER`, which gathers the claims put to several, or
+`cards:objectives/ONE+OTHER`, a card per method with their verdicts. `--check` writes nothing and fails where a document
+differs.
 """
 
 from __future__ import annotations
@@ -133,10 +134,12 @@ def generate(marker: str, root: Path) -> str:
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
     if kind == "verdicts" and name:
         return verdicts_table(name.split("+"), root / "docs" / "records")
+    if kind == "claims" and name:
+        return gathered_claims(name.split("+"), root / "docs" / "records", marker)
     if kind == "cards" and name.partition("/")[0] in ("objectives", "weightings"):
         return cards(*name.split("/", 1), root / "docs" / "records")
     known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "words:NAME", "bench:NAME/TABLE"]
-    known += ["verdicts:NAMES", "cards:objectives/NAMES", "cards:weightings/NAMES"]
+    known += ["verdicts:NAMES", "claims:NAMES", "cards:objectives/NAMES", "cards:weightings/NAMES"]
     raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
 
 
@@ -174,6 +177,26 @@ def verdicts_table(names: Sequence[str], records: Path) -> str:
     from kd.report.tables import markdown
 
     return markdown(method_cards.verdicts(records, names))
+
+
+def gathered_claims(names: Sequence[str], records: Path, marker: str) -> str:
+    """Return the claims put to several ablations, a row per claim and data set, those of one sentence together."""
+    import pandas as pd
+
+    from kd.report.claims import claims_table
+    from kd.report.tables import markdown
+
+    frames = []
+    for name in names:
+        path, about = records / f"{name}_claims.parquet", records / f"{name}_provenance.json"
+        if not path.is_file() or not about.is_file():
+            raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; keep the sweep's records")
+        data = json.loads(about.read_text())["config of the first variant"]["data"]["name"]
+        frames.append(claims_table(pd.read_parquet(path)).assign(data=data))
+    found = pd.concat(frames, ignore_index=True)
+    order = {sentence: place for place, sentence in enumerate(dict.fromkeys(found["claim"]))}
+    found = found.sort_values("claim", key=lambda claim: claim.map(order), kind="stable")
+    return markdown(found[["claim", "data", *(name for name in found if name not in ("claim", "data"))]])
 
 
 def cards(kind: str, names: str, records: Path) -> str:
