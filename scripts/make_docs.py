@@ -2,10 +2,10 @@
 
 A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME -->`. NAME is `registry:objectives` (or
 another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, `bench:statistics/level`,
-which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts of
-two ablations beside each other, `claims:ONE+OTHER`, which gathers the claims put to several, or
-`cards:objectives/ONE+OTHER`, a card per method with their verdicts. `--check` writes nothing and fails where a document
-differs.
+which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts
+of two ablations beside each other, `claims:ONE+OTHER`, which gathers the claims put to several,
+`cards:objectives/ONE+OTHER`, a card per method with its verdicts, or `figure:RECORD/AXIS/complete/NODE+NODE`, a
+picture in docs/figures. `--check` writes nothing and fails where a document or a picture differs.
 """
 
 from __future__ import annotations
@@ -70,17 +70,38 @@ def run_documents(root: Path, *, write: bool) -> int:
     for path in documents(root):
         old = path.read_text()
         new, changed = rewrite(old, root, str(path.relative_to(root)))
+        changed += pictures(new, root, write=write)
         if not changed:
             continue
         if write:
             from kd.record import write_atomic
 
-            write_atomic(path, new)
-            print(path.relative_to(root))
+            if new != old:
+                write_atomic(path, new)
+                print(path.relative_to(root))
         else:
             stale = 1
             print(f"make_docs: {path.relative_to(root)}: kd:{changed[0]} is stale; run `make docs`", file=sys.stderr)
     return stale
+
+
+def pictures(text: str, root: Path, *, write: bool) -> list[str]:
+    """Draw the pictures of a document that show other records than those there are; return their markers."""
+    from page_figures import Curve
+
+    from kd.record import write_atomic
+
+    found = []
+    for marker in dict.fromkeys(m[2] for m in MARKER.finditer(text) if m[2].startswith("figure:") and not m[1]):
+        curve = Curve(marker.removeprefix("figure:"), root)
+        if not curve.stale:
+            continue
+        found.append(marker)
+        if write:
+            curve.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(curve.file, curve.draw())
+            print(curve.path)
+    return found
 
 
 def documents(root: Path) -> list[Path]:
@@ -105,7 +126,7 @@ def rewrite(text: str, root: Path, name: str) -> tuple[str, list[str]]:
         if start[1] or not end[1] or start[2] != end[2]:
             raise MarkerError(f"{name}: kd:{start[2]} is not closed; end it with <!-- /kd:{start[2]} -->")
         try:
-            content = f"\n{generate(start[2], root)}\n"
+            content = f"\n{generate(start[2], root, (root / name).parent)}\n"
         except KDError as error:
             raise type(error)(f"{name}: {error}") from error
         if content != text[start.end() : end.start()]:
@@ -115,8 +136,8 @@ def rewrite(text: str, root: Path, name: str) -> tuple[str, list[str]]:
     return "".join([*pieces, text[position:]]), changed
 
 
-def generate(marker: str, root: Path) -> str:
-    """Return the Markdown that a marker asks for.
+def generate(marker: str, root: Path, folder: Path) -> str:
+    """Return the Markdown that a marker asks for, in a document of a folder.
 
     Raises:
         MarkerError: nothing generates it.
@@ -134,12 +155,22 @@ def generate(marker: str, root: Path) -> str:
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
     if kind == "verdicts" and name:
         return verdicts_table(name.split("+"), root / "docs" / "records")
+    if kind == "figure" and name:
+        from page_figures import Curve
+
+        return Curve(name, root).markdown(folder)
     if kind == "claims" and name:
         return gathered_claims(name.split("+"), root / "docs" / "records", marker)
     if kind == "cards" and name.partition("/")[0] in ("objectives", "weightings"):
         return cards(*name.split("/", 1), root / "docs" / "records")
     known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "words:NAME", "bench:NAME/TABLE"]
-    known += ["verdicts:NAMES", "claims:NAMES", "cards:objectives/NAMES", "cards:weightings/NAMES"]
+    known += [
+        "verdicts:NAMES",
+        "claims:NAMES",
+        "figure:RECORD/AXIS/complete/NODES",
+        "cards:objectives/NAMES",
+        "cards:weightings/NAMES",
+    ]
     raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
 
 
