@@ -203,17 +203,19 @@ def tune(words: Sequence[str]) -> int:
     asked = settings(own, {"to": "", "over": "subsets"}, "tune")
     if not asked["to"]:
         raise ConfigError(f"kd tune: expected one to=FILE, the fragment to write, e.g. kd tune {path} to=tuned.yaml")
-    if asked["over"] not in ("subsets", "complete"):
-        raise ConfigError(f"kd tune: over: expected subsets or complete, got {asked['over']!r}")
     from dataclasses import asdict
 
     from kd.ablate import load_grid
     from kd.ablate import tune as tune_grid
+    from kd.ablate.tuning import SCORES
     from kd.progress import Screen
 
+    over = next((known for known in SCORES if known == asked["over"]), None)
+    if over is None:
+        raise ConfigError(f"kd tune: over: expected {' or '.join(SCORES)}, got {asked['over']!r}")
     grid = load_grid(path, [word for word in overrides if word not in own])
     with Screen() as screen:
-        tuned = tune_grid(grid, asked["to"], screen, over=asked["over"])
+        tuned = tune_grid(grid, asked["to"], screen, over=over)
     if as_json:
         print(json.dumps({**asdict(tuned), "file": asked["to"]}))
         return 0

@@ -35,6 +35,7 @@ class Averaged(nn.Module):
         self.names = [name for name, _ in network.named_parameters()]
         for name, value in network.named_parameters():
             self.register_buffer(_key(name), value.detach().clone())
+        self.steps: Tensor
         self.register_buffer("steps", torch.tensor(-1))
 
     @torch.no_grad()
@@ -45,7 +46,7 @@ class Averaged(nn.Module):
         decay = min(1 - 1 / (step + 1), self.decay)
         for name, value in network.named_parameters():
             getattr(self, _key(name)).lerp_(value, 1 - decay)
-        self.steps.fill_(step)  # type: ignore[operator]
+        self.steps.fill_(step)
 
     def weights(self, prefix: str = "") -> Mapping[str, Tensor]:
         """Return the averages by the parameters' names, as `torch.func.functional_call` takes them."""

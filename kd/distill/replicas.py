@@ -62,7 +62,7 @@ class Replicas(pl.LightningModule):
             {n: StackedEdge([student.edges[n] for student in students], self.fold) for n in first.edges}  # type: ignore[misc]
         )
         self.averages = nn.ModuleDict(
-            {n: Averaged(self.model, edge.decay) for n, edge in first.edges.items() if edge.decay is not None}  # type: ignore[arg-type,union-attr]
+            {n: Averaged(self.model, edge.decay) for n, edge in first.edges.items() if edge.decay is not None}  # type: ignore[arg-type]
         )
         own = [student.combine for student in students if student.combine is not None]
         self.combine = StackedWeights(own, self.fold) if own else None
@@ -303,7 +303,7 @@ def _refuse_unlike(students: Sequence[Distiller]) -> None:
         unlike = [name for name in ALIKE if getattr(student, name) != getattr(first, name)]
         unlike += ["edges"] if list(student.edges) != list(first.edges) else []
         unlike += ["combine"] if kind_of(student.combine) != kind_of(first.combine) else []
-        decays = [[edge.decay for edge in own.edges.values()] for own in (first, student)]  # type: ignore[union-attr]
+        decays = [[edge.decay for edge in own.edges.values()] for own in (first, student)]
         unlike += ["decay"] if decays[0] != decays[1] else []
         unlike += ["augment"] if set(student.augment) != set(first.augment) else []
         if unlike:
