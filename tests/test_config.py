@@ -85,7 +85,7 @@ def test_all_faults_are_told_at_once() -> None:
             {"edges": {"e": {"teacher": "t", "student": "s", "weight": -1.0}}},
             "edges.e.weight: expected a finite",
         ),
-        ({"edges": {"e": {"teacher": "s", "student": "s"}}}, "edges.e.view: 'full' belongs to"),
+        ({"edges": {"e": {"teacher": "s", "student": "s"}}}, "edges.e.view: 'full' or 'averaged' belongs to"),
         (
             {"edges": {"e": {"teacher": "t", "student": "s"}, "f": {"teacher": "s", "student": "t"}}},
             "the graph has a cycle",
