@@ -96,8 +96,11 @@ class Edge:
     student: str
     loss: Part = field(default_factory=lambda: dict(EDGE_PARTS["loss"]))
     weight: float = 1.0
-    view: Literal["own", "full"] = "own"
-    """`full`: the student itself, seeing everything, gradient stopped, teaches its masked view."""
+    view: Literal["own", "full", "averaged"] = "own"
+    """`full`: the student itself, seeing everything, gradient stopped, teaches its masked view; `averaged`: so do its
+    weights averaged over its steps (mean teacher, 1703.01780)."""
+    decay: float = 0.99
+    """Of the moving average of weights, in [0, 1), under `view: averaged`."""
     when: Literal["all", "any"] = "all"
     """Rows on which the teacher counts: those with all, or any, of the modalities it sees."""
     cache: bool | None = None

@@ -38,8 +38,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 def parse(tree: Mapping[str, Any], source: str = "") -> Study:
     """Turn a plain mapping into a study: templates are written out, `defaults` fills in for every node."""
     tree = written_out(tree, source)
-    if "grid" in tree:
-        raise ConfigError("grid: many studies at once; run them with `kd ablate`", source)
+    for key, what in {"grid": "many studies at once", "claims": "put to a grid"}.items():
+        if key in tree:
+            raise ConfigError(f"{key}: {what}; run them with `kd ablate`", source)
     defaults = tree.pop("defaults", None) or {}
     if not isinstance(defaults, Mapping):
         raise ConfigError(f"defaults: expected a mapping of node fields, got {defaults!r}", source)

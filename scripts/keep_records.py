@@ -75,6 +75,11 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     frames["contrasts"] = tally(declared)
     results = pd.read_parquet(folder / record.files["results"])
     metric, axes = leading_metric(results, pd.DataFrame()), [axis for axis, _ in record.config["axes"]]
+    if "claims" in record.files:
+        frames["claims"] = pd.read_parquet(folder / record.files["claims"])
+        frames["scores"] = scores(results, metric)[[*axes, "node", "seed", "what", "value"]].astype(
+            {"value": "float32"}
+        )
     study = first_study(json.loads((folder / record.files["provenance"]).read_text()))
     if study.get("family"):
         table = verdicts(declared, axes, study["family"]["baselines"][0])

@@ -2,9 +2,10 @@
 
 A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME -->`. NAME is `registry:objectives` (or
 another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, `bench:statistics/level`,
-which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts of
-two ablations beside each other, or `cards:objectives/ONE+OTHER`, a card per method with them. `--check` writes nothing
-and fails where a document differs.
+which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts
+of two ablations beside each other, `claims:ONE+OTHER`, which gathers the claims put to several,
+`cards:objectives/ONE+OTHER`, a card per method with its verdicts, or `figure:RECORD/AXIS/complete/NODE+NODE`, a
+picture in docs/figures. `--check` writes nothing and fails where a document or a picture differs.
 """
 
 from __future__ import annotations
@@ -69,17 +70,38 @@ def run_documents(root: Path, *, write: bool) -> int:
     for path in documents(root):
         old = path.read_text()
         new, changed = rewrite(old, root, str(path.relative_to(root)))
+        changed += pictures(new, root, write=write)
         if not changed:
             continue
         if write:
             from kd.record import write_atomic
 
-            write_atomic(path, new)
-            print(path.relative_to(root))
+            if new != old:
+                write_atomic(path, new)
+                print(path.relative_to(root))
         else:
             stale = 1
             print(f"make_docs: {path.relative_to(root)}: kd:{changed[0]} is stale; run `make docs`", file=sys.stderr)
     return stale
+
+
+def pictures(text: str, root: Path, *, write: bool) -> list[str]:
+    """Draw the pictures of a document that show other records than those there are; return their markers."""
+    from page_figures import Curve
+
+    from kd.record import write_atomic
+
+    found = []
+    for marker in dict.fromkeys(m[2] for m in MARKER.finditer(text) if m[2].startswith("figure:") and not m[1]):
+        curve = Curve(marker.removeprefix("figure:"), root)
+        if not curve.stale:
+            continue
+        found.append(marker)
+        if write:
+            curve.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(curve.file, curve.draw())
+            print(curve.path)
+    return found
 
 
 def documents(root: Path) -> list[Path]:
@@ -104,7 +126,7 @@ def rewrite(text: str, root: Path, name: str) -> tuple[str, list[str]]:
         if start[1] or not end[1] or start[2] != end[2]:
             raise MarkerError(f"{name}: kd:{start[2]} is not closed; end it with <!-- /kd:{start[2]} -->")
         try:
-            content = f"\n{generate(start[2], root)}\n"
+            content = f"\n{generate(start[2], root, (root / name).parent)}\n"
         except KDError as error:
             raise type(error)(f"{name}: {error}") from error
         if content != text[start.end() : end.start()]:
@@ -114,8 +136,8 @@ def rewrite(text: str, root: Path, name: str) -> tuple[str, list[str]]:
     return "".join([*pieces, text[position:]]), changed
 
 
-def generate(marker: str, root: Path) -> str:
-    """Return the Markdown that a marker asks for.
+def generate(marker: str, root: Path, folder: Path) -> str:
+    """Return the Markdown that a marker asks for, in a document of a folder.
 
     Raises:
         MarkerError: nothing generates it.
@@ -133,10 +155,22 @@ def generate(marker: str, root: Path) -> str:
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
     if kind == "verdicts" and name:
         return verdicts_table(name.split("+"), root / "docs" / "records")
+    if kind == "figure" and name:
+        from page_figures import Curve
+
+        return Curve(name, root).markdown(folder)
+    if kind == "claims" and name:
+        return gathered_claims(name.split("+"), root / "docs" / "records", marker)
     if kind == "cards" and name.partition("/")[0] in ("objectives", "weightings"):
         return cards(*name.split("/", 1), root / "docs" / "records")
     known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "words:NAME", "bench:NAME/TABLE"]
-    known += ["verdicts:NAMES", "cards:objectives/NAMES", "cards:weightings/NAMES"]
+    known += [
+        "verdicts:NAMES",
+        "claims:NAMES",
+        "figure:RECORD/AXIS/complete/NODES",
+        "cards:objectives/NAMES",
+        "cards:weightings/NAMES",
+    ]
     raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
 
 
@@ -176,6 +210,26 @@ def verdicts_table(names: Sequence[str], records: Path) -> str:
     return markdown(method_cards.verdicts(records, names))
 
 
+def gathered_claims(names: Sequence[str], records: Path, marker: str) -> str:
+    """Return the claims put to several ablations, a row per claim and data set, those of one sentence together."""
+    import pandas as pd
+
+    from kd.report.claims import claims_table
+    from kd.report.tables import markdown
+
+    frames = []
+    for name in names:
+        path, about = records / f"{name}_claims.parquet", records / f"{name}_provenance.json"
+        if not path.is_file() or not about.is_file():
+            raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; keep the sweep's records")
+        data = json.loads(about.read_text())["config of the first variant"]["data"]["name"]
+        frames.append(claims_table(pd.read_parquet(path)).assign(data=data))
+    found = pd.concat(frames, ignore_index=True)
+    order = {sentence: place for place, sentence in enumerate(dict.fromkeys(found["claim"]))}
+    found = found.sort_values("claim", key=lambda claim: claim.map(order), kind="stable")
+    return markdown(found[["claim", "data", *(name for name in found if name not in ("claim", "data"))]])
+
+
 def cards(kind: str, names: str, records: Path) -> str:
     """Return a card per objective or weighting."""
     import method_cards
@@ -203,6 +257,7 @@ def record_table(path: Path, marker: str) -> str:
     import pandas as pd
 
     from kd.report import tables
+    from kd.report.claims import claims_table
     from kd.report.retained import retained_table
 
     if not path.is_file():
@@ -212,6 +267,8 @@ def record_table(path: Path, marker: str) -> str:
         return tables.markdown(retained_table(frame))
     if "encoder" in frame and "fusion" in frame:
         return tables.markdown(contracts_table(frame))
+    if "claim" in frame:
+        return tables.markdown(claims_table(frame))
     if "what" in frame:
         shown = [tables.summary_table(frame, metric) for metric in frame["metric"].unique()[:1]]
         return tables.markdown(shown[0]) if shown else tables.markdown(frame)

@@ -132,8 +132,16 @@ def test_configs_that_documents_and_makefile_name_are_shipped() -> None:
     "document",
     [
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "paper_repro.md", "docs/design.md"),
-        *("docs/your-data.md", "docs/own-network.md", "docs/lightning.md", "docs/truth.md", "docs/leaks.md"),
+        *(
+            "docs/your-data.md",
+            "docs/adni.md",
+            "docs/own-network.md",
+            "docs/lightning.md",
+            "docs/truth.md",
+            "docs/leaks.md",
+        ),
         *("docs/masks.md", "docs/metrics.md", "docs/statistics.md", "docs/ablations.md", "docs/benchmarks.md"),
+        "docs/avmnist.md",
     ],
 )
 def test_links_between_documents_lead_somewhere(document: str) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from kd.ablate.claims import Claim, claim_faults, read_claims
 from kd.config import Study
 from kd.errors import ConfigError
 from kd.parsing import parse
@@ -54,12 +55,14 @@ class Grid:
         axes: dotted field, `*` for every name -> its values; `use` -> names of fragments, those of their files.
         replicas: trainings of one stack at most; 1 trains each alone.
         source: the file, for errors.
+        claims: sentences of a paper, put to the whole grid.
     """
 
     variants: list[Variant]
     axes: dict[str, list[Any]]
     replicas: int
     source: str = ""
+    claims: dict[str, Claim] = field(default_factory=dict)
 
     @property
     def first(self) -> Study:
@@ -98,7 +101,8 @@ def make_grid(tree: Mapping[str, Any], source: str = "") -> Grid:
     tree = dict(tree)
     replicas = tree.pop("replicas", REPLICAS)
     axes = dict(_axes(tree.pop("grid", None) or {}, "grid"))
-    found = [fault for axis, values in axes.items() for fault in _axis_faults(axis, values, tree)]
+    claims, unread = read_claims(tree.pop("claims", None) or {})
+    found = [*unread, *(fault for axis, values in axes.items() for fault in _axis_faults(axis, values, tree))]
     fragments: dict[str, dict[str, Any]] = {}
     if FRAGMENTS in axes and not found:
         fragments, found = _fragments(axes[FRAGMENTS], source)
@@ -114,9 +118,10 @@ def make_grid(tree: Mapping[str, Any], source: str = "") -> Grid:
             variants.append(Variant(values, parse(_with(tree, values, fragments))))
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
+    faults = faults or claim_faults(claims, axes, [variant.study for variant in variants])
     if faults:
         raise ConfigError(faults, source)
-    return Grid(variants, axes, replicas, source)
+    return Grid(variants, axes, replicas, source, claims)
 
 
 def _axes(tree: Any, where: str) -> list[tuple[str, Any]]:
@@ -156,7 +161,7 @@ def _fragments(files: Sequence[Any], source: str) -> tuple[dict[str, dict[str, A
     faults = [
         f"grid.{FRAGMENTS}: {name} sets {key}, which all variants have alike; set {key} in the config itself"
         for name, tree in found.items()
-        for key in ("grid", "replicas", "quick", *SAME)
+        for key in ("grid", "claims", "replicas", "quick", *SAME)
         if key in tree
     ]
     if len(found) < len(files):

@@ -14,7 +14,7 @@ from typing import Any
 from kd.ablate.grid import Grid
 from kd.ablate.plan import Failures, Plan, make_plan
 from kd.ablate.table import write_sweep
-from kd.ablate.work import evaluate, train_stack
+from kd.ablate.work import evaluate, train_stack, trained_before
 from kd.config import Study
 from kd.record import open_store
 from kd.study.jobs import Job, run_jobs
@@ -43,6 +43,7 @@ def ablate(grid: Grid, listener: Listener | None = None) -> Path:
     open_store()
     plan = make_plan(grid)
     heard.stage(f"{len(plan.cells)} cells: {plan.trainings} trainings in {len(plan.stacks)} stacks")
+    reused = sum(len(stack.trainings) for stack in plan.stacks if trained_before(stack) is not None)
     progress = _Progress(plan, heard)
     jobs = _jobs(plan)
     done = run_jobs(jobs, grid.first.jobs, heard, progress.ended)
@@ -54,8 +55,8 @@ def ablate(grid: Grid, listener: Listener | None = None) -> Path:
             folders[variant] = found
         elif isinstance(found, str):
             failed |= {((variant, *place), node): found for place, node in _own(grid.variants[variant].study)}
-    heard.stage("table")
-    return write_sweep(plan, folders, failed, started)
+    heard.stage(f"table; trainings: computed {plan.trainings - reused}, reused {reused}")
+    return write_sweep(plan, folders, failed, started, reused)
 
 
 def _own(study: Study) -> list[tuple[tuple[int, int], str]]:

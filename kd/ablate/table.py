@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from kd.ablate.claims import verdicts
 from kd.ablate.plan import Cell, Failures, Plan
 from kd.config import simple_methods
 from kd.record import (
@@ -33,7 +34,7 @@ FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost", "teaching")
 """Tables of the variants that the sweep has under the same name, where they have them."""
 
 
-def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, started: float) -> Path:
+def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, started: float, reused: int) -> Path:
     """Write a sweep's tables, report and record and return its folder.
 
     Args:
@@ -41,14 +42,19 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         folders: variant -> folder of its evaluated study.
         failed: cells without a result, and why.
         started: when, by `time.perf_counter`.
+        reused: trainings that were in the store before; the record of a sweep that is there already keeps its own.
     """
     records = {variant: load_record(folder) for variant, folder in folders.items()}
     frames = {name: _gathered(plan, folders, table) for name, table in FRAMES.items()}
     further = {name: _gathered(plan, folders, name) for name in FURTHER} | _curves(plan, folders, frames["summary"])
     frames |= {name: frame for name, frame in further.items() if len(frame)}
+    grid = plan.grid
+    if grid.claims:
+        told = [(variant.values, variant.study) for variant in grid.variants]
+        frames["claims"] = verdicts(grid.claims, grid.axes, told, folders)
     cells = _cells(plan, failed)
     record = _record(plan, records, failed)
-    record.metrics |= {"cells": len(cells), "results": ""}
+    record.metrics |= {"cells": len(cells), "results": "", "reused": reused}
     if len(frames["results"]):
         record.metrics["results"] = results_digest({**frames, "subsets": frames["results"]})
     folder = run_folder("ablate", record.id)
@@ -72,6 +78,7 @@ def _record(plan: Plan, records: Mapping[int, RunRecord], failed: Failures) -> R
         "variants": parents,
         "failed": [reason for _, reason in sorted(failed.items())],
         "axes": list(grid.axes.items()),  # in the config's order, which a mapping in JSON loses
+        "claims": [[name, asdict(claim)] for name, claim in grid.claims.items()],
         "replicas": grid.replicas,
         "code": code,
     }

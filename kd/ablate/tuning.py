@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -29,6 +29,11 @@ OPENING = "# Settings tuned on validation rows"
 SECTIONS = {"nodes": "nodes", "defaults": "nodes", "baselines": "baselines"}
 """First word of an axis -> section of the config whose entries it changes."""
 FORMS = "nodes.*.FIELD, defaults.FIELD or baselines.*.FIELD"
+Over = Literal["subsets", "complete"]
+SCORES: dict[Over, str] = {
+    "subsets": "the mean over the subsets that a method answers",
+    "complete": "where everything that a method sees is there",
+}
 ABSENT = object()
 """Stands for a field that a part does not have."""
 Settings = dict[str, dict[str, dict[str, Any]]]
@@ -40,6 +45,7 @@ class Tuned:
     """What a grid found.
 
     Attributes:
+        over: what a method's score is: the mean over the `subsets` that it answers, or that on `complete` rows.
         settings: section -> name -> fields.
         scores: name -> its best validation score.
         tried: configurations of each method.
@@ -49,6 +55,7 @@ class Tuned:
         failed: cells of the sweep without a score, which were passed over.
     """
 
+    over: Over
     settings: Settings
     scores: dict[str, float]
     tried: int
@@ -58,13 +65,14 @@ class Tuned:
     failed: int
 
 
-def tune(grid: Grid, path: Path | str, listener: Listener | None = None) -> Tuned:
+def tune(grid: Grid, path: Path | str, listener: Listener | None = None, *, over: Over = "subsets") -> Tuned:
     """Run a grid and write every method's best settings as a fragment.
 
     Args:
         grid: its axes change fields that all nodes, or all baselines, have.
         path: the file to write.
         listener: hears of progress.
+        over: best in the mean over the `subsets` that a method answers, or on `complete` validation rows.
 
     Raises:
         ConfigError: an axis that cannot be frozen, the final phase, or a file that must not be written.
@@ -77,7 +85,7 @@ def tune(grid: Grid, path: Path | str, listener: Listener | None = None) -> Tune
     record = load_record(folder)
     if "validation" not in record.files:
         raise RecordError(f"{record.id}: no training ended with a score; its page says why: kd report {record.id}")
-    tuned = best(grid, pd.read_parquet(folder / record.files["validation"]), record)
+    tuned = best(grid, pd.read_parquet(folder / record.files["validation"]), record, over)
     write_atomic(Path(path), fragment(grid, tuned))
     return tuned
 
@@ -119,15 +127,17 @@ def file_faults(path: Path, source: str) -> list[str]:
     return []
 
 
-def best(grid: Grid, validation: pd.DataFrame, record: RunRecord) -> Tuned:
+def best(grid: Grid, validation: pd.DataFrame, record: RunRecord, over: Over = "subsets") -> Tuned:
     """Return each method's settings of the variant with the best validation score.
 
-    The score is the mean over the subsets that the method answers, then over seeds; of equal ones the first counts.
+    The score is the mean over the subsets that the method answers, or that on the largest of them, then over seeds; of
+    equal ones the first counts.
 
     Args:
         grid: the grid.
         validation: the sweep's table of that name.
         record: the sweep's.
+        over: what a score is.
 
     Raises:
         RecordError: a method has no configuration in which all seeds gave a score.
@@ -138,7 +148,7 @@ def best(grid: Grid, validation: pd.DataFrame, record: RunRecord) -> Tuned:
     for section in dict.fromkeys(SECTIONS.values()):
         axes = [axis for axis in grid.axes if SECTIONS[axis.split(".")[0]] == section]
         for name in getattr(grid.first, section) if axes else ():
-            score = variant_scores(validation, name, grid.first.seeds)
+            score = variant_scores(validation, name, grid.first.seeds, over)
             if score.empty:
                 raise RecordError(f"{name}: no configuration gave a score for every seed; see kd report {record.id}")
             chosen = (score if metric not in LOWER_IS_BETTER else -score).idxmax()
@@ -147,12 +157,13 @@ def best(grid: Grid, validation: pd.DataFrame, record: RunRecord) -> Tuned:
             settings.setdefault(section, {})[name] = fields_of(entry, axes)
     count = max(tried(grid, section) for section in settings)
     rows, failed = int(validation["n"].max()), int(record.metrics["failed"])
-    return Tuned(settings, scores, count, metric, rows, record.id, failed)
+    return Tuned(over, settings, scores, count, metric, rows, record.id, failed)
 
 
-def variant_scores(validation: pd.DataFrame, name: str, seeds: int) -> pd.Series:
+def variant_scores(validation: pd.DataFrame, name: str, seeds: int, over: Over = "subsets") -> pd.Series:
     """Return variant -> validation score of one method, of the variants whose every seed has one, in order."""
     own = validation[(validation["node"] == name) & (validation["stage"] == FLOAT)]
+    own = own[own["size"] == own["size"].max()] if over == "complete" else own
     per_seed = own.groupby(["variant", "seed"])["value"].agg(lambda values: values.mean(skipna=False))
     every = per_seed.groupby("variant").agg(["mean", "count"])
     return every.loc[every["count"] == seeds, "mean"]
@@ -188,7 +199,7 @@ def fragment(grid: Grid, tuned: Tuned) -> str:
     values = "; ".join(f"{axis}: {', '.join(map(shown, own))}" for axis, own in grid.axes.items())
     locked = study.split.locked
     about = [
-        f"{OPENING}: best {tuned.metric}, the mean over the subsets that a method answers, then over seeds.",
+        f"{OPENING}: best {tuned.metric}, {SCORES[tuned.over]}, the mean over seeds.",
         f"From {grid.source or 'a config in Python'}, run {tuned.run}, {seeds}, {tuned.rows} validation rows.",
         f"{tuned.tried} configurations of every method named here ({values}).",
         f"No locked row took part ({locked})." if locked else "No rows are locked: split.locked names none.",

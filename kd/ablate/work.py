@@ -31,11 +31,9 @@ def train_stack(stack: Stack, studies: list[Study], listener: Listener) -> dict[
     The stack's own record is written last. One that was cut short trains again, and to the same bits: what its members
     have written by then stays.
     """
-    done = finished("stack", stack.id)
+    done = trained_before(stack)
     if done is not None:
-        failed = {int(place): reason for place, reason in done.metrics["failed"].items()}
-        if all(_trained(t.run) for place, t in enumerate(stack.trainings) if place not in failed):
-            return failed
+        return done
     started = time.perf_counter()
     failed = _orphans(stack)
     left = [place for place in range(len(stack.trainings)) if place not in failed]
@@ -50,6 +48,16 @@ def train_stack(stack: Stack, studies: list[Study], listener: Listener) -> dict[
             _answer(stack.trainings[place], studies[place])
     _save(stack, studies[0], failed, time.perf_counter() - started)
     return failed
+
+
+def trained_before(stack: Stack) -> dict[int, str] | None:
+    """Return what `train_stack` returned where all that it trained is in the store, else None."""
+    done = finished("stack", stack.id)
+    if done is None:
+        return None
+    failed = {int(place): reason for place, reason in done.metrics["failed"].items()}
+    whole = all(_trained(t.run) for place, t in enumerate(stack.trainings) if place not in failed)
+    return failed if whole else None
 
 
 def _trained(run: str) -> bool:

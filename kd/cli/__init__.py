@@ -25,7 +25,8 @@ kd: knowledge distillation when modalities are missing
   kd check CONFIG [key=value ...]    name every fault of a config at once; run nothing
   kd ablate CONFIG [key=value ...]   train a grid of studies in stacks, into one table; --list prints the cells and
                                      what each would be stacked with, and runs nothing
-  kd tune CONFIG to=FILE             train such a grid; write each method's best settings by validation
+  kd tune CONFIG to=FILE             train such a grid; write each method's best settings by validation, over=subsets or
+                                     over=complete
   kd evaluate CONFIG [key=value ...] the same without compression; print every subset's score
   kd compress CONFIG [key=value ...] the same; print what each stage of compression costs and keeps
   kd compress FILE.onnx [to=FOLDER] [rows=FILE.npz] [key=value ...]

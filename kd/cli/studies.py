@@ -185,6 +185,8 @@ def _print_ablation(folder: Path, as_json: bool) -> int:
             print(f"{content['metric']} along {axis['name']}\n\n{markdown(axis['table'])}\n")
         for table in content["summaries"].values() if not content["axes"] else []:
             print(markdown(table))
+        for row in content["claims"].to_dict("records"):
+            print(f"claim: {row['claim']}: {row['verdict']}. {row['measured']} {row['why']}".rstrip())
         for row in content["failed"].to_dict("records"):
             values = " ".join(f"{axis}={row[axis]}" for axis, _ in record.config["axes"])
             print(f"failed: {row['node']} {values} seeds {row['seeds']}: {row['reason']}", file=sys.stderr)
@@ -197,22 +199,27 @@ def _print_ablation(folder: Path, as_json: bool) -> int:
 def tune(words: Sequence[str]) -> int:
     """Run a grid and write every method's best settings, by validation, as a fragment."""
     path, overrides, as_json = arguments(words, "tune", "a config")
-    targets = [word.removeprefix("to=") for word in overrides if word.startswith("to=")]
-    if len(targets) != 1 or not targets[0]:
+    own = [word for word in overrides if word.startswith(("to=", "over="))]
+    asked = settings(own, {"to": "", "over": "subsets"}, "tune")
+    if not asked["to"]:
         raise ConfigError(f"kd tune: expected one to=FILE, the fragment to write, e.g. kd tune {path} to=tuned.yaml")
     from dataclasses import asdict
 
     from kd.ablate import load_grid
     from kd.ablate import tune as tune_grid
+    from kd.ablate.tuning import SCORES
     from kd.progress import Screen
 
-    grid = load_grid(path, [word for word in overrides if not word.startswith("to=")])
+    over = next((known for known in SCORES if known == asked["over"]), None)
+    if over is None:
+        raise ConfigError(f"kd tune: over: expected {' or '.join(SCORES)}, got {asked['over']!r}")
+    grid = load_grid(path, [word for word in overrides if word not in own])
     with Screen() as screen:
-        tuned = tune_grid(grid, targets[0], screen)
+        tuned = tune_grid(grid, asked["to"], screen, over=over)
     if as_json:
-        print(json.dumps({**asdict(tuned), "file": targets[0]}))
+        print(json.dumps({**asdict(tuned), "file": asked["to"]}))
         return 0
     for name, fields in [pair for section in tuned.settings.values() for pair in section.items()]:
         print(f"{name:24} {tuned.metric} {tuned.scores[name]:.4f} on validation  {json.dumps(fields)}")
-    print(f"settings: {targets[0]}")
+    print(f"settings: {asked['to']}")
     return 0

@@ -35,6 +35,16 @@ SOURCES = Sources(
             "1906 emoji, a picture and words of each: 9 categories or, harder, 62 subcategories",
             "emoji-data 16.0.0 (MIT) with Twemoji's graphics, CC BY 4.0",
         ),
+        "digits": Entry(
+            "kd.data.digits:digits",
+            "1797 handwritten digits of 8 x 8 pixels, the four quadrants of each, from scikit-learn's own files",
+            "UCI Optical Recognition of Handwritten Digits, CC BY 4.0, doi:10.24432/C50P49",
+        ),
+        "avmnist": Entry(
+            "kd.data.avmnist:avmnist",
+            "spoken digits, each with a picture of the same digit, from your own files; a group is a speaker",
+            "ours, of MNIST and the Free Spoken Digit Dataset: docs/avmnist.md",
+        ),
         "table": Entry(
             "kd.data.table:table",
             "your own CSV, Parquet and NPZ files, folders of pictures and columns of text, tied together by ids",
@@ -45,8 +55,17 @@ SOURCES = Sources(
             "a Hugging Face data set that save_to_disk wrote",
             "docs/your-data.md",
         ),
+        "adni": Entry(
+            "kd.data.adni.source:adni",
+            "tables that an approved user downloads from ADNI: NC, MCI or AD at a visit from MRI, PET, CSF, genotype",
+            "docs/adni.md",
+        ),
     },
-    nested={"table": "kd.data.table:faults", "stored": "kd.data.stored:faults"},
+    nested={
+        "table": "kd.data.table:faults",
+        "stored": "kd.data.stored:faults",
+        "adni": "kd.data.adni.source:faults",
+    },
 )
 """What `data:` in a config may name, and `{import: package.module:factory, ...}`."""
 

@@ -214,7 +214,7 @@ def _read_column(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
     if not filled:
         raise DataError(f"{sheet.name}: column {name!r} is empty in every row; name it in {where}.drop")
     amounts, words = _numbers(cells)
-    if words and len(words) > (1 - MOSTLY) * filled:
+    if _mostly(words, filled):
         return _category(sheet, cells, where)
     if words:
         shown = quote(cells.iloc[words[0]])
@@ -228,6 +228,15 @@ def _read_column(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:
             f"{sheet.at(infinite)}: column {name!r} is infinite or beyond float32; correct it or leave it empty"
         )
     return pd.Series(amounts, name=name)
+
+
+def holds_words(cells: pd.Series) -> bool:
+    """Say whether a column is categories: fewer than nine in ten of its filled cells are numbers."""
+    return _mostly(_numbers(cells)[1], int(cells.notna().sum()))
+
+
+def _mostly(words: Sequence[int], filled: int) -> bool:
+    return len(words) > (1 - MOSTLY) * filled
 
 
 def _category(sheet: Sheet, cells: pd.Series, where: str) -> pd.Series:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -51,7 +52,11 @@ class Part:
 
 def frame_part(sheet: Sheet, columns: Sequence[str], categories: Sequence[str], where: str) -> Part:
     """Return columns of numbers and categories; a row whose cells are all empty lacks the modality."""
-    frame = read_frame(sheet, columns, categories, where)
+    return table_part(sheet, read_frame(sheet, columns, categories, where))
+
+
+def table_part(sheet: Sheet, frame: pd.DataFrame) -> Part:
+    """Return what was read of a table's rows, numbers and categories; an empty row lacks the modality."""
 
     def arrange(rows: Rows) -> Column:
         return Frame(frame.reindex([-1 if row is None else row for row in rows]))

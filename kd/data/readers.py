@@ -24,14 +24,20 @@ CLUTTER = ("Thumbs.db", "desktop.ini")
 
 
 def read_sheet(
-    path: Path, name: str, *, id: str, separator: str = ",", missing: Collection[str] = (), field: str = "data.id"
+    path: Path,
+    name: str,
+    *,
+    id: str | None,
+    separator: str = ",",
+    missing: Collection[str] = (),
+    field: str = "data.id",
 ) -> Sheet:
     """Read a CSV, TSV or Parquet file.
 
     Args:
         path: the file.
         name: what faults call it.
-        id: the column that names a row.
+        id: the column that names a row; None where none does, and rows are called by their numbers.
         separator: between two cells of a CSV; a TSV has tabs.
         missing: words that stand for an empty cell.
         field: the setting that names the id column, for faults.
@@ -42,7 +48,7 @@ def read_sheet(
     if path.suffix.lower() == ".parquet":
         return from_arrow(_arrow(path, name), name, id=id, missing=missing, field=field)
     lines, header, rows = _csv(path, name, "\t" if path.suffix.lower() == ".tsv" else separator)
-    if id not in header:
+    if id is not None and id not in header:
         hint = f"; is {separator!r} its data.separator?" if len(header) == 1 else ""
         raise DataError(f"{field}: {name} has no column {id!r}; {nearest(id, header)}{hint}")
     blank = {"", *missing}
@@ -52,7 +58,8 @@ def read_sheet(
         for column, values in columns.items()
         if column != id
     }
-    return with_ids(Sheet(name, list(columns[id]), pd.DataFrame(cells, index=range(len(rows))), lines, "line"))
+    ids = [str(row) for row in range(len(rows))] if id is None else list(columns[id])
+    return with_ids(Sheet(name, ids, pd.DataFrame(cells, index=range(len(rows))), lines, "line"))
 
 
 def _csv(path: Path, name: str, separator: str) -> tuple[list[int], list[str], list[list[str]]]:

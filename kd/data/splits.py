@@ -71,7 +71,8 @@ def split(
     """Split a source by groups, stratified by class where the task is multiclass.
 
     The fractions are of the groups, so of the rows where every row is its own group; a group with rows of several
-    classes counts as its most frequent one.
+    classes counts as its most frequent one. Where no group has most of its rows in one class, as people have who say
+    every word, classes are left out of account: with as many folds as groups, each fold is one of them.
 
     Args:
         test: fraction of the whole source, in (0, 1).
@@ -154,11 +155,13 @@ def _only(source: Source, rows: Tensor) -> Source:
 
 
 def _strata(source: Source, member: np.ndarray, groups: int) -> np.ndarray | None:
-    """Return each group's most frequent class, int64 [groups], or None where there are no classes."""
+    """Return each group's most frequent class, int64 [groups], or None where classes do not tell groups apart."""
     if source.task != "multiclass":
         return None
     counts = np.zeros((groups, source.classes), dtype=np.int64)
     np.add.at(counts, (member, source.label.numpy()), 1)
+    if bool((2 * counts.max(axis=1) <= counts.sum(axis=1)).all()):
+        return None
     return np.asarray(counts.argmax(axis=1))
 
 

@@ -6,9 +6,7 @@ See `docs/your-data.md`. Reading is in `kd.data.readers`, what cells mean in `kd
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from kd.data.assemble import Faults, assemble
 from kd.data.cells import Labels, read_groups, read_labels
+from kd.data.files import Files
 from kd.data.forms import (
     Arrays,
     Cells,
@@ -31,10 +30,10 @@ from kd.data.forms import (
     read_form,
 )
 from kd.data.parts import Part, arrays_part, chosen_columns, frame_part, pictures_part, words_part
-from kd.data.readers import read_arrays, read_folder, read_sheet
-from kd.data.sheets import Sheet, nearest
+from kd.data.readers import read_arrays, read_folder
+from kd.data.sheets import Sheet
 from kd.data.source import Source
-from kd.errors import ConfigError, DataError
+from kd.errors import DataError
 
 
 def table(
@@ -97,77 +96,6 @@ def faults(written: Mapping[str, Any], where: str) -> list[str]:
     if isinstance(separator, str) and (len(separator) != 1 or separator in '"\r\n'):
         found.append(f'{where}.separator: expected one character, as "," or ";", got {separator!r}')
     return found
-
-
-@dataclass
-class Files:
-    """The user's files, each read once however many settings name it.
-
-    Attributes:
-        root: what paths are relative to.
-        id: the column that names a row.
-        separator: of a CSV.
-        missing: words that stand for an empty cell.
-    """
-
-    root: Path
-    id: str
-    separator: str
-    missing: Sequence[str]
-    _read: dict[str, Sheet | DataError] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not os.path.isdir(self.root):
-            raise ConfigError(f"data.root: {self.root}: no such folder; it is relative to the working directory")
-
-    def name(self, file: str) -> str:
-        """Return what faults call a file: its path from the working directory."""
-        return (self.root / file).as_posix()
-
-    def path(self, file: str, where: str, *, folder: bool = False) -> Path:
-        """Return where a file or a folder is.
-
-        Raises:
-            DataError: it is not there.
-        """
-        path = self.root / file
-        # `os.path` answers where `Path` raises: for names that are too long or hold a zero byte.
-        if os.path.isdir(path) if folder else os.path.isfile(path):
-            if os.access(path, os.R_OK):
-                return path
-            raise DataError(f"{where}: {self.name(file)}: you may not read it; change its permissions")
-        near = os.path.isdir(path.parent) and os.access(path.parent, os.R_OK)
-        beside = sorted(os.listdir(path.parent)) if near else []
-        what = "folder" if folder else "file"
-        hint = nearest(path.name, beside, most=0) or "correct the path, or set data.root; "
-        raise DataError(f"{where}: {self.name(file)}: no such {what}; {hint}".rstrip("; "))
-
-    def sheet(self, file: str, where: str) -> Sheet:
-        """Return a table's rows.
-
-        Args:
-            file: as written.
-            where: the setting that names it.
-
-        Raises:
-            DataError: all its faults.
-        """
-        if file not in self._read:
-            path = self.path(file, where)
-            try:
-                sheet = read_sheet(path, self.name(file), id=self.id, separator=self.separator, missing=self.missing)
-                self._read[file] = sheet
-            except DataError as error:
-                self._read[file] = error
-        found = self._read[file]
-        if isinstance(found, DataError):
-            raise found
-        return found
-
-    def known(self, form: Form) -> Sheet | None:
-        """Return the rows of a modality's table, None where it has none that could be read."""
-        found = None if isinstance(form, Pictures) else self._read.get(form.file)
-        return found if isinstance(found, Sheet) else None
 
 
 def _labels(files: Files, label: Label, task: str, *, drop_unlabelled: bool) -> Labels:

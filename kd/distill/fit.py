@@ -171,8 +171,8 @@ def _network(
 def _edge(study: Study, edge: EdgeConfig, weight: float, setting: Setting, packages: Mapping[str, Path]) -> Edge:
     objective: Objective = OBJECTIVES.build(edge.loss)
     objective.remember(len(setting.source))
-    if edge.view == "full":
-        return Edge(None, objective, weight, when=edge.when, view="full")
+    if edge.view != "own":
+        return Edge(None, objective, weight, when=edge.when, view=edge.view, decay=edge.decay)
     teacher: Any = Frozen(load_package(packages[edge.teacher], imports=True), reads=reads(objective, "teacher"))
     if is_cached(study, edge):
         teacher = teacher_outputs(teacher, setting)

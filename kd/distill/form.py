@@ -67,8 +67,8 @@ def _kind(edge: Edge) -> dict[str, Any]:
 
 def _teacher(study: Study, edge: Edge, forms: Mapping[str, Any]) -> Any:
     """Return what teachers have in common: what they see where only their logits are there, else their form."""
-    if edge.view == "full":
-        return "self"
+    if edge.view != "own":
+        return ["self", edge.view, edge.decay if edge.view == "averaged" else None]
     only_logits = set(reads(OBJECTIVES.build(edge.loss), "teacher")) <= set(LOGITS)
     return sorted(study.nodes[edge.teacher].sees) if is_cached(study, edge) and only_logits else forms[edge.teacher]
 

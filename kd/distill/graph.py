@@ -201,8 +201,11 @@ def _edge_faults(edge: Edge, where: str, nodes: Mapping[str, Node]) -> list[str]
             found.append(f"{where}.{role}: unknown node {getattr(edge, role)!r}; {suggest(getattr(edge, role), nodes)}")
     if not (edge.weight >= 0 and math.isfinite(edge.weight)):
         found.append(f"{where}.weight: expected a finite number of at least 0, got {edge.weight}")
-    if (edge.teacher == edge.student) != (edge.view == "full"):
-        found.append(f"{where}.view: 'full' belongs to an edge whose teacher is its own student, and to no other")
+    if (edge.teacher == edge.student) != (edge.view != "own"):
+        own = "'full' or 'averaged' belongs to an edge whose teacher is its own student, and to no other"
+        found.append(f"{where}.view: {own}")
+    if not 0 <= edge.decay < 1:
+        found.append(f"{where}.decay: expected a number in [0, 1), got {edge.decay}")
     if edge.student in nodes and edge.teacher in nodes:
         found += _taught_faults(edge, where, nodes[edge.teacher], nodes[edge.student])
     return found

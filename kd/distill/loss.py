@@ -29,15 +29,17 @@ class Edge(nn.Module):
 
     Args:
         teacher: any network that maps (inputs, present) to logits (`kd.adapt` makes one of others), `Frozen` or
-            `Cached`; None with `view="full"` for the student's own full view.
+            `Cached`; None with `view="full"` or `"averaged"` for the student itself.
         objective: one loss per sample; its parameters belong to the edge and are trained with the student.
         weight: alpha >= 0.
         sees: the teacher's modalities, where the network does not say.
         when: the teacher counts on rows with `all`, or `any`, of its modalities.
-        view: `full` is self-distillation: the student under everything available teaches its dropped view.
+        view: `full` is self-distillation: the student under everything available teaches its dropped view; `averaged`
+            is the same by its weights averaged over its steps (`kd.distill.averaged`).
+        decay: of that average.
 
     Raises:
-        ConfigError: no teacher without `view="full"`, a teacher with it, one that does not say what it sees, or a
+        ConfigError: no teacher with `view="own"`, a teacher with another, one that does not say what it sees, or a
             negative weight.
     """
 
@@ -49,11 +51,14 @@ class Edge(nn.Module):
         *,
         sees: Sequence[str] | None = None,
         when: Literal["all", "any"] = "all",
-        view: Literal["own", "full"] = "own",
+        view: Literal["own", "full", "averaged"] = "own",
+        decay: float = 0.99,
     ) -> None:
         super().__init__()
-        if (teacher is None) != (view == "full"):
-            raise ConfigError("edge: a student teaches itself exactly when view is 'full'; name a teacher otherwise")
+        if (teacher is None) != (view != "own"):
+            raise ConfigError(
+                "edge: a student teaches itself exactly when view is 'full' or 'averaged'; name a teacher otherwise"
+            )
         if weight < 0:
             raise ConfigError(f"edge: expected a weight of at least 0, got {weight}")
         if teacher is not None and not isinstance(teacher, (Frozen, Cached)):
@@ -61,6 +66,7 @@ class Edge(nn.Module):
         if isinstance(teacher, Frozen):
             teacher.reads = tuple(dict.fromkeys((*teacher.reads, *reads(objective, "teacher"))))
         self.teacher, self.objective, self.weight, self.when = teacher, objective, weight, when
+        self.decay = decay if view == "averaged" else None
         self.prepared = False
 
     @property

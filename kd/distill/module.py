@@ -9,9 +9,11 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from kd.distill import OPTIMIZERS, SCHEDULES
 from kd.distill.augment import Augmentation
+from kd.distill.averaged import Averaged
 from kd.distill.branches import branches, frozen, parameter_groups
 from kd.distill.loss import Edge, curve_points, distillation_loss, diverged, total
 from kd.distill.recombine import recombine
@@ -109,6 +111,9 @@ class Distiller(pl.LightningModule):
         for name, edge in named.items():
             edge.prepare(model, derive(seed, "edge", name))
         self.combine = combine
+        self.averages = nn.ModuleDict(
+            {name: Averaged(model, edge.decay) for name, edge in named.items() if edge.decay is not None}
+        )
         self.layers = layers([read for edge in named.values() for read in edge.student_reads])
         self.optimizer_part = dict(optimizer or {"name": "adam"})
         self.schedule_part = dict(schedule or {"name": "constant"})
@@ -142,6 +147,8 @@ class Distiller(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         step = self.global_step
+        for average in self.averages.values():
+            average.follow(self.model, step)  # type: ignore[operator]
         # Batches that are accumulated into one step share it.
         place = (step, batch_index, self.global_rank)
         batch = self._augmented(self._recombined(batch, step), place)
@@ -207,13 +214,15 @@ class Distiller(pl.LightningModule):
         return seen.with_present(drop(seen.present, rate, draws))
 
     def _teach(self, batch: Batch) -> dict[str, Output]:
-        return {name: self._answer(edge, batch) for name, edge in self.edges.items()}  # type: ignore[arg-type]
+        return {name: self._answer(name, edge, batch) for name, edge in self.edges.items()}  # type: ignore[arg-type]
 
-    def _answer(self, edge: Edge, batch: Batch) -> Output:
+    def _answer(self, name: str, edge: Edge, batch: Batch) -> Output:
         if edge.teacher is not None:
             return edge.teacher(batch)
+        weights = self.averages[name].weights("model.") if name in self.averages else {}  # type: ignore[operator]
         with torch.no_grad():
-            return self(batch).detach()
+            own: Output = functional_call(self, weights, (batch,))
+            return own.detach()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         seen = batch.select(self.sees)

@@ -15,8 +15,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from kd.distill import SCHEDULES
+from kd.distill.averaged import Averaged
 from kd.distill.branches import frozen, parameter_groups
 from kd.distill.loss import distillation_loss, total
 from kd.distill.memory import keep_freed_memory
@@ -58,6 +60,9 @@ class Replicas(pl.LightningModule):
         self.fold = self.model.fold
         self.edges = nn.ModuleDict(
             {n: StackedEdge([student.edges[n] for student in students], self.fold) for n in first.edges}  # type: ignore[misc]
+        )
+        self.averages = nn.ModuleDict(
+            {n: Averaged(self.model, edge.decay) for n, edge in first.edges.items() if edge.decay is not None}  # type: ignore[arg-type]
         )
         own = [student.combine for student in students if student.combine is not None]
         self.combine = StackedWeights(own, self.fold) if own else None
@@ -113,6 +118,8 @@ class Replicas(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         optimizer, step = self.optimizers(), self.global_step
+        for average in self.averages.values():
+            average.follow(self.model, step)  # type: ignore[operator]
         batch = self._augmented(self._recombined(batch, step), step)
         self.fold.generator.manual_seed(derive(self.seed, "noise", step))
         terms = self._terms(batch, step)
@@ -133,7 +140,7 @@ class Replicas(pl.LightningModule):
         order = list(batch.inputs)
         return distillation_loss(
             student,
-            {name: self._answer(edge, batch) for name, edge in self.edges.items()},  # type: ignore[arg-type]
+            {name: self._answer(name, edge, batch) for name, edge in self.edges.items()},  # type: ignore[arg-type]
             dict(self.edges.items()),
             batch,
             self.task,
@@ -143,13 +150,14 @@ class Replicas(pl.LightningModule):
             replicas=self.replicas,
         )
 
-    def _answer(self, edge: StackedEdge, batch: Batch) -> Output:
+    def _answer(self, name: str, edge: StackedEdge, batch: Batch) -> Output:
         if edge.teacher is not None:
             answer: Output = edge.teacher(batch)
             return answer
         seen = batch.select(self.sees)
+        weights = self.averages[name].weights() if name in self.averages else {}  # type: ignore[operator]
         with torch.no_grad():
-            own: Output = self.model(seen.inputs, seen.present)
+            own: Output = functional_call(self.model, weights, (seen.inputs, seen.present))
             return own.detach()
 
     def _recombined(self, batch: Batch, step: int) -> Batch:
@@ -215,6 +223,8 @@ class Replicas(pl.LightningModule):
         self.model.narrow(kept)
         for edge in self.edges.values():
             edge.narrow(kept)  # type: ignore[operator]
+        for average in self.averages.values():
+            average.narrow(kept)  # type: ignore[operator]
         if self.combine is not None:
             self.combine.narrow(kept)
         for state in optimizer.state.values():  # type: ignore[union-attr]
@@ -293,6 +303,8 @@ def _refuse_unlike(students: Sequence[Distiller]) -> None:
         unlike = [name for name in ALIKE if getattr(student, name) != getattr(first, name)]
         unlike += ["edges"] if list(student.edges) != list(first.edges) else []
         unlike += ["combine"] if kind_of(student.combine) != kind_of(first.combine) else []
+        decays = [[edge.decay for edge in own.edges.values()] for own in (first, student)]
+        unlike += ["decay"] if decays[0] != decays[1] else []
         unlike += ["augment"] if set(student.augment) != set(first.augment) else []
         if unlike:
             raise ConfigError(f"replica {position}: {unlike[0]} differs from replica 0's; stack like with like")

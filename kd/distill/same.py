@@ -51,8 +51,13 @@ def canonical(study: Study, name: str, node: Node) -> list[Any]:
     shares = _shares(study, name, edges, combine, node)
     if shares is not None:
         weights, edges = "shares", [replace(e, weight=s) for e, s in zip(edges, shares, strict=True)]
-    own = [[e.teacher if e.view == "own" else "self", e.loss, round(e.weight, 12), e.when] for e in edges]
+    own = [[e.teacher if e.view == "own" else _self(e), e.loss, round(e.weight, 12), e.when] for e in edges]
     return [rest, of, weights, sorted(map(digest, own))]
+
+
+def _self(edge: Edge) -> str:
+    """Return what a student that teaches itself is called: an average without memory is the student."""
+    return f"self averaged {edge.decay}" if edge.view == "averaged" and edge.decay > 0 else "self"
 
 
 def _of(edges: list[Edge], combine: dict[str, Any] | None) -> str:

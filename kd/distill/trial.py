@@ -92,9 +92,8 @@ def try_edge(study: Study, name: str, source: Source) -> None:
         )
     objective.remember(len(source))
     if asks_for_shapes(objective):
-        own = edge.view == "full"
-        teacher = None if own else blank(study, edge.teacher, source)
-        Edge(teacher, objective, view="full" if own else "own").prepare(blank(study, edge.student, source), seed=0)
+        teacher = None if edge.view != "own" else blank(study, edge.teacher, source)
+        Edge(teacher, objective, view=edge.view).prepare(blank(study, edge.student, source), seed=0)
     _passed.add(key)
 
 

@@ -40,6 +40,8 @@ def ablation_tables(record: RunRecord, folder: Path) -> dict[str, Exported]:
         found |= {f"{name}{label}": table for name, table in named.items()}
     for label, text in content["contrasts"].items():
         found[f"contrasts{label}"] = Exported(contrasts[under_mnar(contrasts) == (label == APART)], text)
+    if len(content["claims"]):
+        found["claims"] = Exported(read_table(record, folder, "claims"), content["claims"])
     found["failed"] = Exported(content["failed"], content["failed"])
     return found
 

@@ -195,5 +195,5 @@ def edge_label(edge: Mapping[str, Any]) -> str:
     weight = edge.get("weight", 1)
     shown = f"{weight:g}" if isinstance(weight, (int, float)) else "warm-up"
     own = edge.get("teacher") == edge.get("student")
-    view = ", view full" if own and edge.get("view") == "full" else ""
+    view = f", view {edge['view']}" if own and edge.get("view") in ("full", "averaged") else ""
     return f"{name}{'' if heat is None else f' T={heat}'} × {shown}{view}"

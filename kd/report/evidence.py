@@ -36,6 +36,10 @@ COLUMNS = {
     "retained": ("node", "stage", "subset", "metric", "seeds", "estimate", "low", "high", "margin", "verdict"),
     "test_masks": ("node", "stage", "seed", "test_mask", "kind", "hidden", "metric", "value", "n"),
     "rates": ("node", "stage", "seed", "rate", "value"),
+    "claims": (
+        *("claim", "says", "verdict", "reason", "method", "baseline", "subset", "measure", "setting", "metric"),
+        *("seeds", "estimate", "low", "high", "detectable", "p_holm"),
+    ),
     "teaching": (
         *("seed", "edge", "teacher", "student", "taught", "labelled", "teacher_taught", "teacher_hidden"),
         *("teacher_test", "student_test", "entropy", "agreement", "agreement_subsets", "information", "label_entropy"),

@@ -5,7 +5,7 @@ The family of a test is the declared contrasts, Holm over it (protocol 11).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd.config import Contrast, Study
+from kd.config import Contrast, Study, family_contrasts
 from kd.data.source import Source
 from kd.evaluate.predictions import Logits, answer
 from kd.statistics.attainable import refusal, untested
@@ -47,19 +47,24 @@ class Compared:
         group: int64 [R], which rows belong together.
         folds: test rows of each fold, in order; None where there are no folds.
         overlap: n_test / n_train, the mean over seeds and folds.
+        seeds: [S].
+        rows: int64 [R], the test rows in the source, those of the first seed.
     """
 
     table: NDArray[np.float64]
     group: NDArray[np.int64]
     folds: list[list[int]] | None
     overlap: float
+    seeds: list[int]
+    rows: NDArray[np.int64]
 
     @classmethod
-    def on(cls, table: NDArray[np.float64], study: Study, source: Source, rows: Sequence[Rows]) -> Compared:
-        """Return differences [S, R] with what the study knows of their rows, those of each seed."""
+    def on(cls, table: NDArray[np.float64], study: Study, source: Source, splits: Mapping[int, Rows]) -> Compared:
+        """Return differences [S, R] with what the study knows of their rows, those of each of their seeds."""
+        rows = list(splits.values())
         folds = None if study.split.folds is None else [own.sizes for own in rows]
-        group = source.group[rows[0].test].numpy()
-        return cls(table, group, folds, float(np.mean([own.overlap for own in rows])))
+        group, overlap = source.group[rows[0].test].numpy(), float(np.mean([own.overlap for own in rows]))
+        return cls(table, group, folds, overlap, list(splits), rows[0].test.numpy())
 
     @property
     def means(self) -> NDArray[np.float64]:
@@ -70,22 +75,29 @@ class Compared:
         return np.array([fold.mean() for folds in cut for fold in folds])
 
 
-def contrasts(
+def compare_all(
     study: Study,
     answers: Mapping[Key, Answers],
     every: list[str],
     source: Source,
     splits: Mapping[int, Rows],
     task: Task,
-) -> pd.DataFrame:
-    """Return each declared contrast with its interval over seeds and test rows, its verdict, its test and its power."""
-    found = []
+) -> dict[str, Compared]:
+    """Return the differences of each declared contrast that any seed has an answer for, by name."""
+    found = {}
     for name, contrast in study.contrasts.items():
         chosen = every[-1:] if contrast.over == "complete" else every
         compared = compare(study, contrast, answers, chosen, source, splits, task)
-        if compared is None:
-            continue
-        difference = difference_of(study, compared)
+        if compared is not None:
+            found[name] = compared
+    return found
+
+
+def contrasts(study: Study, compared_by_name: Mapping[str, Compared], task: Task) -> pd.DataFrame:
+    """Return each declared contrast with its interval over seeds and test rows, its verdict, its test and its power."""
+    found = []
+    for name, compared in compared_by_name.items():
+        contrast, difference = study.contrasts[name], difference_of(study, compared)
         found.append(
             {
                 "contrast": name,
@@ -102,6 +114,28 @@ def contrasts(
         )
     p = [row["p"] for row in found] + [NAN] * (len(study.contrasts) - len(found))
     return pd.DataFrame(found, columns=COLUMNS).assign(p_holm=holm(p)[: len(found)])
+
+
+def differences(study: Study, compared_by_name: Mapping[str, Compared]) -> pd.DataFrame:
+    """Return the differences behind the contrasts declared one by one, a row per contrast, seed and test row.
+
+    Those that `family` spells out are left out: they are many, and nothing is claimed of one alone.
+    """
+    spelt = family_contrasts(study)
+    frames = [
+        pd.DataFrame(
+            {
+                "contrast": name,
+                "seed": np.repeat(own.seeds, len(own.rows)),
+                "row": np.tile(own.rows, len(own.seeds)),
+                "group": np.tile(own.group, len(own.seeds)),
+                "difference": own.table.ravel(),
+            }
+        )
+        for name, own in compared_by_name.items()
+        if name not in spelt
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def compare(
@@ -129,13 +163,13 @@ def by_subset(
     source: Source,
     splits: Mapping[int, Rows],
     task: Task,
-) -> tuple[dict[str, Tensor], list[Rows]]:
-    """Return subset -> score per seed and row [S, R], the first (node, stage) minus the second, and the seeds' rows.
+) -> tuple[dict[str, Tensor], dict[int, Rows]]:
+    """Return subset -> score per seed and row [S, R], the first (node, stage) minus the second, and seed -> its rows.
 
     Only the subsets that both answer are there, and the seeds that both have.
     """
     seeds = [seed for seed in splits if all((*who, seed) in answers for who in pair)]
-    rows = [splits[seed] for seed in seeds]
+    rows = {seed: splits[seed] for seed in seeds}
     own, theirs = (
         [correctness(answers[*who, s].test, chosen, source.label[splits[s].test], task) for s in seeds] for who in pair
     )

@@ -19,7 +19,7 @@ from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer
 from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
-from kd.study.contrasts import contrasts
+from kd.study.contrasts import compare_all, contrasts, differences
 from kd.study.cost import cost_table
 from kd.study.hidden_at_test import hidden_at_test
 from kd.study.pairs import pairs
@@ -66,11 +66,14 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
     stages = [{"seed": place, **row} for place, replicate in enumerate(replicates) for row in replicate.stages]
     teaching = pd.DataFrame([{"seed": r.seed, "fold": r.fold, **row} for r in replicates for row in r.teaching])
     kind = kind_of(study.mask["name"], study.mask)
+    compared = compare_all(study, fused, every, source, splits, task)
+    apart = differences(study, compared)
     return {
         "subsets": frame.assign(mask_kind=kind),
         "validation": chosen_on.assign(mask_kind=kind),
         "summary": _marked(summarise(frame, chosen_on, source.modalities, task.primary), study).assign(mask_kind=kind),
-        "contrasts": contrasts(study, fused, every, source, splits, task).assign(mask_kind=kind),
+        "contrasts": contrasts(study, compared, task).assign(mask_kind=kind),
+        **({"differences": apart} if len(apart) else {}),
         "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
         **({"retained": retained(study, methods, every, source, splits, task)} if stages else {}),
         **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),

@@ -50,7 +50,7 @@ def pairs(
             if not seeds:
                 continue
             table = np.stack([scores[method][seed] - scores[baseline][seed] for seed in seeds])
-            compared = Compared.on(table, study, source, [splits[seed] for seed in seeds])
+            compared = Compared.on(table, study, source, {seed: splits[seed] for seed in seeds})
             difference = difference_of(study, compared)
             found.append(
                 {

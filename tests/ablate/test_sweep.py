@@ -23,6 +23,7 @@ from kd.models.package import load_package
 from kd.record import RunRecord, load_record, run_folder
 from kd.report.ablation import gather
 from kd.study import run
+from kd.study.replicate import Silent
 
 WEIGHTS = {"edges.*.weight": [0.5, 2.0]}
 DIVERGES = {"nodes.student.optimizer": [{"name": "adam"}, {"name": "sgd", "lr": 1e30}]}
@@ -38,6 +39,16 @@ def records(grid: Grid) -> dict[tuple[object, str], RunRecord]:
         for cell in make_plan(grid).cells
         if (run_folder("train", cell.run) / "record.json").exists()
     }
+
+
+class Heard(Silent):
+    """A listener that keeps what it hears of stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
 
 
 def test_every_cell_has_a_record_and_rows_in_one_table(small_grid) -> None:
@@ -139,11 +150,15 @@ def test_a_second_sweep_trains_nothing_and_a_lost_cell_comes_back_to_the_same_bi
     runs = sorted({cell.run for cell in make_plan(grid).cells if cell.node == "student"})
     before = {i: load_record(run_folder("train", i)).checksums["weights"] for i in runs}
     stamps = {i: stamp(i) for i in runs}
-    assert ablate(grid) == folder
+    assert [load_record(folder).metrics[name] for name in ("trainings", "reused")] == [8, 0]
+    heard = Heard()
+    assert ablate(grid, heard) == folder
     assert {i: stamp(i) for i in runs} == stamps
+    assert heard.stages[-1] == "table; trainings: computed 0, reused 8"
     for file in sorted(run_folder("train", runs[0]).rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
-    ablate(grid)
+    ablate(grid, heard)
+    assert heard.stages[-1] == f"table; trainings: computed {len(runs)}, reused {8 - len(runs)}"
     assert {i: load_record(run_folder("train", i)).checksums["weights"] for i in runs} == before
     assert {i: stamp(i) for i in runs[1:]} == {i: stamps[i] for i in runs[1:]}
 

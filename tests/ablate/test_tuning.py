@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kd.ablate.grid import Grid, load_grid, make_grid
-from kd.ablate.tuning import best, fields_of, tune, tuning_faults, variant_scores
+from kd.ablate.tuning import best, fields_of, fragment, tune, tuning_faults, variant_scores
 from kd.cli import main
 from kd.errors import ConfigError, RecordError
 from kd.parsing import load
@@ -48,13 +48,13 @@ def grid_over(axes: dict[str, list[float]]) -> Grid:
 def scores(values: dict[str, list[list[float]]]) -> pd.DataFrame:
     """Return a table of validation scores: name -> for each variant, for each seed a score on two subsets' mean."""
     rows = [
-        (variant, name, "float", seed, subset, 30, "accuracy", value + shift)
+        (variant, name, "float", seed, subset, 1 + subset.count("+"), 30, "accuracy", value + shift)
         for name, own in values.items()
         for variant, seeds in enumerate(own)
         for seed, value in enumerate(seeds)
         for subset, shift in (("m0", -0.1), ("m0+m1", 0.1))
     ]
-    return pd.DataFrame(rows, columns=["variant", "node", "stage", "seed", "subset", "n", "metric", "value"])
+    return pd.DataFrame(rows, columns=["variant", "node", "stage", "seed", "subset", "size", "n", "metric", "value"])
 
 
 def record(failed: int = 0) -> RunRecord:
@@ -96,6 +96,20 @@ def test_of_equal_scores_the_first_counts_and_each_method_has_its_own() -> None:
     assert found.settings == {"nodes": {"one": {"drop": 0.0}, "both": {"drop": 0.2}}}
     assert found.scores == {"one": pytest.approx(0.6), "both": pytest.approx(0.45)}
     assert found.tried == 3
+
+
+def test_over_complete_only_the_score_with_everything_there_counts() -> None:
+    grid = grid_over({"nodes.*.drop": [0.0, 0.1]})
+    table = scores({name: [[0.5, 0.5], [0.5, 0.5]] for name in ("one", "both")})
+    ahead = (table["variant"] == 1) & (table["node"] == "both")
+    table.loc[ahead, "value"] += table.loc[ahead, "size"].map({1: -0.3, 2: 0.2})
+    chosen = {over: best(grid, table, record(), over) for over in ("subsets", "complete")}
+    assert {over: found.settings["nodes"]["both"] for over, found in chosen.items()} == {
+        "subsets": {"drop": 0.0},
+        "complete": {"drop": 0.1},
+    }
+    assert chosen["complete"].scores["both"] == pytest.approx(0.8)
+    assert "where everything that a method sees is there" in fragment(grid, chosen["complete"])
 
 
 def test_a_configuration_that_lacks_a_seed_is_passed_over() -> None:
@@ -144,3 +158,5 @@ def test_a_file_of_another_kind_is_never_overwritten(folder: Path, name: str) ->
 def test_the_command_asks_for_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "grid.yaml"]) == 2
     assert "expected one to=FILE" in capsys.readouterr().err
+    assert main(["tune", "grid.yaml", "to=tuned.yaml", "over=worst"]) == 2
+    assert "over: expected subsets or complete, got 'worst'" in capsys.readouterr().err

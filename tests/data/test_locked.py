@@ -84,12 +84,12 @@ def test_folds_have_no_final_phase(tmp_path):
         split(SOURCE, locked=path, phase="final", folds=3)
 
 
-@pytest.mark.parametrize(("name", "rows"), [("mfeat", 500), ("emoji", 369)])
+@pytest.mark.parametrize(("name", "rows"), [("mfeat", 500), ("emoji", 369), ("digits", 500)])
 def test_shipped_sets_are_what_the_command_draws(name, rows, tmp_path, capsys):
     source: Source = load_source(name)
     shipped = load_locked(name, source)
     assert len(shipped.rows) == rows
-    asked = {"mfeat": "rows=500", "emoji": "share=0.2"}[name]
+    asked = {"mfeat": "rows=500", "emoji": "share=0.2", "digits": "rows=500"}[name]
     assert main(["data", "lock", name, asked, f"to={tmp_path / 'mine.json'}"]) == 0
     assert Locked.load(tmp_path / "mine.json").hash == shipped.hash
     assert shipped.hash in capsys.readouterr().out

@@ -82,6 +82,25 @@ def test_folds_test_every_row_once_and_keep_groups_whole():
     assert torch.equal(split(source, folds=3, fold=4).test, folds[1].test)
 
 
+@pytest.mark.parametrize("lost", [[], [0], [0, 50, 1200, 2999], list(range(50))])
+def test_as_many_folds_as_speakers_leave_one_speaker_out(lost):
+    # Six speakers say each of ten words 50 times; a recording that is lost, or a word, changes nothing in that.
+    kept = torch.ones(3000, dtype=torch.bool)
+    kept[lost] = False
+    speaker, word = torch.arange(3000) // 500, torch.arange(3000) // 50 % 10
+    source = rows_of(int(kept.sum()), classes=10, label=word[kept], group=speaker[kept])
+    tested = []
+    for fold in range(6):
+        parts = split(source, folds=6, fold=fold).validate(source)
+        train, validation, test = (
+            source.group[ids].unique().tolist() for ids in (parts.train, parts.validation, parts.test)
+        )
+        assert (len(train), len(validation), len(test)) == (4, 1, 1)
+        assert sorted(train + validation + test) == list(range(6))
+        tested += test
+    assert sorted(tested) == list(range(6))
+
+
 @pytest.mark.parametrize(("folds", "message"), [(1, "expected at least 2"), (300, "no 300 folds")])
 def test_impossible_folds_are_refused_in_one_line(folds, message):
     with pytest.raises(DataError, match=message) as refused:

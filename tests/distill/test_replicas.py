@@ -53,7 +53,7 @@ def student(small_study: Callable[..., Study], setting_of: Callable[..., Setting
         temperature: float = 3.0,
         weight: float = 1.0,
         live: bool = False,
-        own_view: bool = False,
+        own_view: str = "",
         **settings: Any,
     ) -> One:
         study = small_study(mask={"name": "mcar", "rate": 0.3}, edges={}, ensembles={}, contrasts={})
@@ -68,7 +68,7 @@ def student(small_study: Callable[..., Study], setting_of: Callable[..., Setting
         asked = teacher if live else cache(teacher, setting.chunks())
         edges = {"one": Edge(asked, KL(temperature=temperature), weight)}
         if own_view:
-            edges["self"] = Edge(None, KL(temperature=2.0), 0.5, view="full")
+            edges["self"] = Edge(None, KL(temperature=2.0), 0.5, view=own_view, decay=0.8)  # type: ignore[arg-type]
         module = Distiller(built.model, edges=edges, task=built.task, optimizer=optimizer, seed=built.seed, **settings)
         return module, setting, training_rows(study.nodes["student"], setting)
 
@@ -128,7 +128,8 @@ def furthest(stack: Replicas, ones: Sequence[Distiller]) -> float:
         ],
         [{"learning_rates": {"m0": 0.0, "m1": 1e-4}, "optimizer": {"name": "adam", "lr": lr}} for lr in (1e-3, 1e-2)],
         [{"live": True}, {"live": True}],
-        [{"own_view": True, "drop": 0.5}, {"own_view": True, "drop": 0.5}],
+        [{"own_view": "full", "drop": 0.5}, {"own_view": "full", "drop": 0.5}],
+        [{"own_view": "averaged", "drop": 0.5}, {"own_view": "averaged", "drop": 0.5}],
         [{"drop": 0.6, "drop_warmup": 0.8}, {"drop": 0.3, "drop_warmup": 0.8}],
         [{"recombine": 0.5, "live": True}, {"recombine": 0.5, "live": True}],
     ],

@@ -157,6 +157,63 @@ def test_verdicts_of_several_data_sets_stand_beside_each_other(taught):
     ]
 
 
+def test_the_claims_put_to_several_data_sets_are_one_table(checkout, capsys):
+    records = checkout / "docs" / "records"
+    row = {"says": "it helps", "verdict": "reproduced", "reason": "", "method": "student", "baseline": "alone"}
+    row |= {"subset": "complete", "measure": "difference", "setting": "", "metric": "accuracy", "seeds": 20.0}
+    row |= {"estimate": 0.012, "low": 0.003, "high": 0.021, "detectable": 0.009, "p_holm": 0.01}
+    for name, rows in {
+        "one": [row, {**row, "says": "more helps more"}],
+        "two": [{**row, "verdict": "contradicted"}],
+    }.items():
+        pd.DataFrame(rows).assign(claim="c").to_parquet(records / f"{name}_claims.parquet")
+        about = {"config of the first variant": {"data": {"name": f"data {name}"}}}
+        (records / f"{name}_provenance.json").write_text(json.dumps(about))
+    readme = document(checkout, "claims:one+two")
+    assert run(checkout) == 0
+    told = [line.split(" | ")[:3] for line in readme.read_text().splitlines()[4:7]]
+    assert told == [
+        ["| it helps", "data one", "reproduced"],
+        ["| it helps", "data two", "contradicted"],
+        ["| more helps more", "data one", "reproduced"],
+    ]
+    assert "student − alone, complete: +1.2 [0.3, 2.1] points" in readme.read_text()
+    document(checkout, "claims:one+three")
+    assert run(checkout) == 2
+    assert "docs/records/three_claims.parquet is missing; keep the sweep's records" in capsys.readouterr().err
+
+
+def test_a_picture_is_drawn_from_its_scores_and_drawn_again_when_they_change(checkout, capsys):
+    path = checkout / "docs" / "records" / "some_scores.parquet"
+    rows = [
+        {"mask.pool": pool, "node": node, "seed": seed, "what": "complete", "value": 0.5 + 0.001 * pool + 0.01 * seed}
+        for pool in (0, 20)
+        for node in ("student", "alone")
+        for seed in range(5)
+    ]
+    pd.DataFrame(rows).to_parquet(path)
+    marker = "figure:some/mask.pool/complete/student+alone"
+    readme, picture = document(checkout, marker), checkout / "docs" / "figures" / "some_mask.pool_complete.svg"
+    assert run(checkout) == 0
+    assert "](docs/figures/some_mask.pool_complete.svg)" in readme.read_text()
+    drawn = picture.read_text()
+    assert all(word in drawn for word in ("student", "alone", "mask.pool", "xmlns"))
+    assert run(checkout, "--check") == 0
+    pd.DataFrame(rows).assign(value=0.7).to_parquet(path)
+    capsys.readouterr()
+    assert run(checkout, "--check") == 1
+    assert f"kd:{marker} is stale; run `make docs`" in capsys.readouterr().err
+    assert run(checkout) == 0
+    assert picture.read_text() != drawn
+    for wrong, why in {
+        "some/mask.pool/complete/nobody": "has no 'nobody'",
+        "some/mask.pool": "expected RECORD",
+    }.items():
+        document(checkout, f"figure:{wrong}")
+        assert run(checkout) == 2
+        assert why in capsys.readouterr().err
+
+
 def test_a_card_has_formula_advice_settings_cost_and_results(taught):
     readme = document(taught, "cards:objectives/one+two", "cards:weightings/two")
     assert run(taught) == 0

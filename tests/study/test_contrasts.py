@@ -16,7 +16,7 @@ from kd.statistics.intervals import crossed_difference
 from kd.statistics.significance import permutation, wilcoxon
 from kd.study.answers import FLOAT, Answers
 from kd.study.check import faults
-from kd.study.contrasts import contrasts
+from kd.study.contrasts import compare_all, contrasts
 from kd.study.evidence import Rows
 from kd.study.replicate import setting_for
 from kd.tasks import make_task
@@ -46,7 +46,8 @@ def answered(source: Source, seeds: int, accuracy: dict[str, float]) -> tuple[di
 
 def table(study: Study, source: Source, seeds: int, **accuracy: float) -> pd.DataFrame:
     answers, rows = answered(source, seeds, accuracy)
-    return contrasts(study, answers, [SUBSET], source, rows, make_task("multiclass", 3))
+    task = make_task("multiclass", 3)
+    return contrasts(study, compare_all(study, answers, [SUBSET], source, rows, task), task)
 
 
 def correct(source: Source, seeds: int, **accuracy: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from kd.data.source import Source
 from kd.statistics.intervals import fold_difference
 from kd.study import run
 from kd.study.answers import FLOAT, Answers
-from kd.study.contrasts import contrasts
+from kd.study.contrasts import compare_all, contrasts
 from kd.study.evidence import Rows
 from kd.study.pairs import pairs
 from kd.tasks import make_task
@@ -45,7 +45,7 @@ def answered(source: Source, seeds: int, accuracy: dict[str, tuple[float, list[s
 def tables(study: Study, source: Source, seeds: int, answers: dict, sizes: list[int]) -> tuple[pd.DataFrame, ...]:
     rows = {seed: Rows(torch.arange(100), torch.arange(100), sizes, 0.3) for seed in range(seeds)}
     given = (study, answers, EVERY, source, rows, make_task("multiclass", 3))
-    return pairs(*given), contrasts(*given)
+    return pairs(*given), contrasts(given[0], compare_all(*given), given[-1])
 
 
 FOUND = {"one": (0.6, ["m0"]), "student": (0.7, EVERY), "product": (0.65, EVERY)}

@@ -1,0 +1,1 @@
+"""The tables that an approved user downloads from ADNI, joined by subject and visit; none of them comes with us."""
