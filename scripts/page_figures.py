@@ -41,8 +41,9 @@ class Curve:
     @property
     def title(self) -> str:
         """What it shows, in words."""
-        over = "every modality present" if self.what == "complete" else "mean over all subsets"
-        return f"Accuracy, {over}, along {self.axis}"
+        from kd.report.ablation import WHAT
+
+        return f"Accuracy, {WHAT[self.what]}, along {self.axis}"
 
     @property
     def stamp(self) -> str:
