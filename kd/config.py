@@ -155,6 +155,18 @@ class Family:
 
 
 @dataclass
+class Contest:
+    """One method against all its rivals at once: it wins where it beats every one of them."""
+
+    method: str
+    """Node, baseline or ensemble."""
+    against: list[str]
+    """Nodes, baselines or ensembles that it has to beat."""
+    least: float = 0.01
+    """Smallest difference that counts as a win; a whole interval inside plus or minus this is a tie."""
+
+
+@dataclass
 class Compression:
     """What is made small, and how."""
 
@@ -193,6 +205,8 @@ class Study:
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     family: Family | None = None
     """Contrasts of many methods with the same few baselines; Holm covers them and `contrasts` alike."""
+    contests: dict[str, Contest] = field(default_factory=dict)
+    """Intersection-union tests on complete rows, the mean over subsets and the worst subset."""
     simple: list[str] = field(default_factory=list)
     """Methods to use unless another one is better; by default baselines, ensembles and the plain masked models."""
     margin: float = 0.01

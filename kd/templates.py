@@ -1,6 +1,6 @@
 """What `*` stands for in a config: every modality named under `data.modalities`, so that one fragment fits any data.
 
-In `nodes`, `baselines`, `edges`, `ensembles` and `contrasts`
+In `nodes`, `baselines`, `edges`, `ensembles`, `contrasts` and `contests`
 
 - an entry whose key holds `*` is a template: one entry per modality, `*` replaced by its name in every key and string;
 - elsewhere an item of a list that holds `*` becomes one per modality, and so does an entry of a mapping whose key does.
@@ -23,6 +23,7 @@ ENTRIES = {
     "edges": ("teacher", "student"),
     "ensembles": ("members",),
     "contrasts": ("method", "baseline"),
+    "contests": ("method", "against"),
 }
 """Section -> what every entry of it needs: one that has all of it stands by itself, others change a template's."""
 SETTINGS = ("defaults", "family", "simple")

@@ -75,6 +75,8 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     frames["contrasts"] = tally(declared)
     results = pd.read_parquet(folder / record.files["results"])
     metric, axes = leading_metric(results, pd.DataFrame()), [axis for axis, _ in record.config["axes"]]
+    if len(content["contests"]):
+        frames |= {"contests": content["contests"], "rivals": content["rivals"]}
     if "claims" in record.files:
         frames["claims"] = pd.read_parquet(folder / record.files["claims"])
         frames["scores"] = scores(results, metric)[[*axes, "node", "seed", "what", "value"]].astype(

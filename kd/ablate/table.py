@@ -30,7 +30,7 @@ from kd.study.evidence import results_digest
 
 FRAMES = {"results": "subsets", "summary": "summary", "contrasts": "contrasts"}
 """Table of the sweep -> table of each variant that it is made of."""
-FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost", "teaching")
+FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost", "teaching", "contests")
 """Tables of the variants that the sweep has under the same name, where they have them."""
 
 

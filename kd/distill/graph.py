@@ -299,6 +299,7 @@ def _comparison_faults(study: Study) -> list[str]:
         for role, value in (("method", contrast.method), ("baseline", contrast.baseline)):
             if value not in comparable and not any(value in names for names in _named(study).values()):
                 found.append(f"{where}.{role}: unknown node or ensemble {value!r}; {suggest(value, comparable)}")
+    found += _contest_faults(study)
     for role, names in _named(study).items():
         found += [
             f"{role}: unknown node or ensemble {n!r}; {suggest(n, comparable)}" for n in sorted(names - set(comparable))
@@ -313,8 +314,20 @@ def _comparison_faults(study: Study) -> list[str]:
     return found
 
 
+def _contest_faults(study: Study) -> list[str]:
+    found = []
+    for name, contest in study.contests.items():
+        where = f"contests.{name}"
+        if not contest.against or contest.method in contest.against:
+            found.append(f"{where}.against: expected rivals, {contest.method!r} itself not among them")
+        if contest.least < 0:
+            found.append(f"{where}.least: expected at least 0, got {contest.least}")
+    return found
+
+
 def _named(study: Study) -> dict[str, set[str]]:
     """Return field -> methods that it names, beside the contrasts."""
     family = study.family
     own = {} if family is None else {"family.baselines": family.baselines, "family.methods": family.methods}
+    own |= {f"contests.{name}": [one.method, *one.against] for name, one in study.contests.items()}
     return {role: set(names) for role, names in {**own, "simple": study.simple}.items()}

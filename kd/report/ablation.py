@@ -16,6 +16,7 @@ from kd.report.across import across, read_frames, setting_names
 from kd.report.advised import first_study
 from kd.report.axis import axis_chart
 from kd.report.claims import NOTE, claims_markdown, claims_table
+from kd.report.contests import contests_content, contests_markdown
 from kd.report.evidence import leading_metric, optional_table, read_document, read_table
 from kd.report.matrix import COUNTS, LEGEND, matrix_table
 from kd.report.page import flatten, render
@@ -91,6 +92,7 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
         "variance_words": variance_sentences(origins),
         "claims": claims_table(optional_table(record, folder, "claims")),
         "claims_note": NOTE,
+        **contests_content(optional_table(record, folder, "contests"), axes),
         "contrasts": {
             label: _contrasts(own, axes)
             for label, own in (("", contrasts[~under_mnar(contrasts)]), (APART, contrasts[under_mnar(contrasts)]))
@@ -270,7 +272,7 @@ def failed_cells(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 def _markdown(content: dict[str, Any]) -> str:
     parts = [f"# {words.plain(content['title'])}", " ".join(map(words.rich, content["answer"]))]
-    parts += claims_markdown(content["claims"])
+    parts += claims_markdown(content["claims"]) + contests_markdown(content)
     for label, own in content["parts"].items():
         if own["advice"]:
             parts += [f"## What should I use?{words.plain(label)}", *map(words.rich, own["words"])]

@@ -12,7 +12,7 @@ from kd.record import RunRecord
 from kd.report.ablation import along, by_setting, gather, scores
 from kd.report.across import read_frames
 from kd.report.evidence import leading_metric, read_table
-from kd.report.export import Exported, advice_tables, matrix_tables, rate_tables
+from kd.report.export import Exported, advice_tables, contests_tables, matrix_tables, rate_tables
 from kd.report.grid import scores_at_test, train_axes
 from kd.report.heatmap import as_text, over_seeds
 from kd.report.matrix import pair_table
@@ -42,6 +42,8 @@ def ablation_tables(record: RunRecord, folder: Path) -> dict[str, Exported]:
         found[f"contrasts{label}"] = Exported(contrasts[under_mnar(contrasts) == (label == APART)], text)
     if len(content["claims"]):
         found["claims"] = Exported(read_table(record, folder, "claims"), content["claims"])
+    if "contests" in record.files:
+        found |= contests_tables(read_table(record, folder, "contests"), axes)
     found["failed"] = Exported(content["failed"], content["failed"])
     return found
 

@@ -40,6 +40,9 @@ COLUMNS = {
         *("claim", "says", "verdict", "reason", "method", "baseline", "subset", "measure", "setting", "metric"),
         *("seeds", "estimate", "low", "high", "detectable", "p_holm"),
     ),
+    "contests": (
+        *("contest", "method", "rival", "on", "metric", "seeds", "estimate", "low", "high", "p", "least", "untested"),
+    ),
     "teaching": (
         *("seed", "edge", "teacher", "student", "taught", "labelled", "teacher_taught", "teacher_hidden"),
         *("teacher_test", "student_test", "entropy", "agreement", "agreement_subsets", "information", "label_entropy"),
@@ -69,6 +72,7 @@ class Evidence:
         retained: each compressed stage minus the float student, per subset and in the mean, with verdicts.
         test_masks: scores under the test masks that a config names, per node, stage and seed.
         teaching: what each edge's teacher knew and how faithful its student became, per seed.
+        contests: the difference of a method from each of its rivals, per kind of test rows.
     """
 
     record: RunRecord
@@ -88,6 +92,7 @@ class Evidence:
     retained: pd.DataFrame
     test_masks: pd.DataFrame
     teaching: pd.DataFrame
+    contests: pd.DataFrame
 
     @property
     def metric(self) -> str:
@@ -145,6 +150,7 @@ def load_evidence(folder: Path) -> Evidence:
         retained=optional_table(record, folder, "retained"),
         test_masks=_arranged(optional_table(record, folder, "test_masks"), graph, stages),
         teaching=optional_table(record, folder, "teaching"),
+        contests=optional_table(record, folder, "contests"),
     )
 
 

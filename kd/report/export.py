@@ -15,6 +15,7 @@ from kd.record import load_record, write_atomic
 from kd.report import tables
 from kd.report.advised import Advised, of_run, settings_table
 from kd.report.comparison import Pairs, run_comparison
+from kd.report.contests import contests_table, decided, rivals_table
 from kd.report.costs import with_cost
 from kd.report.evidence import Evidence, load_evidence
 from kd.report.grid import rate_name
@@ -59,6 +60,14 @@ def write_tables(run: Path, folder: Path) -> list[Path]:
         raise StorageError(f"{folder}: cannot make this folder ({error.strerror}); name another one") from None
     shown = {name: own for name, own in found.items() if len(own.text)}
     return [path for name, own in shown.items() for path in _write(own, folder, file_name(name))]
+
+
+def contests_tables(frame: pd.DataFrame, axes: Sequence[str] = ()) -> dict[str, Exported]:
+    """Return the contests of a run or an ablation: the whole, and rival by rival."""
+    if not len(frame):
+        return {}
+    whole = Exported(decided(frame, axes), contests_table(frame, axes))
+    return {"contests": whole, "rivals": Exported(frame, rivals_table(frame, axes))}
 
 
 def _write(own: Exported, folder: Path, name: str) -> list[Path]:
@@ -113,6 +122,7 @@ def run_tables(evidence: Evidence) -> dict[str, Exported]:
             tables.subset_table(evidence.subsets, metric), tables.subset_grid(evidence.subsets, metric)
         ),
         "metrics": Exported(_every_metric(evidence.subsets), tables.metric_table(evidence.subsets)),
+        **contests_tables(evidence.contests),
         "contrasts": Exported(evidence.contrasts, tables.contrast_table(evidence.contrasts)),
         "teaching": Exported(
             evidence.teaching, teaching_table(evidence.teaching, evidence.contrasts, evidence.primary)

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from kd.record import write_atomic
 from kd.report import tables, words
 from kd.report.comparison import Pairs, divided, run_comparison
+from kd.report.contests import contests_content, contests_markdown
 from kd.report.costs import with_cost
 from kd.report.diagram import graph_picture
 from kd.report.evidence import Evidence, load_evidence
@@ -64,6 +65,7 @@ def gather(evidence: Evidence) -> dict[str, Any]:
         "grid": tables.subset_grid(evidence.subsets, metric),
         "metrics": tables.metric_table(evidence.subsets),
         "contrasts": tables.contrast_table(evidence.contrasts),
+        **contests_content(evidence.contests),
         **taught_content(evidence),
         "contrast_words": [words.contrast_sentence(row) for row in evidence.contrasts.to_dict("records")],
         "stages": tables.stage_table(evidence.stages),
@@ -199,6 +201,7 @@ def markdown_report(content: Mapping[str, Any]) -> str:
         "## Comparisons",
         _bullets(content["contrast_words"]) or "None was declared.",
         tables.markdown(content["contrasts"]) if len(content["contrasts"]) else "",
+        *contests_markdown(content),
         *_pair_parts(content["matrices"]),
         *_teaching_parts(content),
         *_robust_parts(content["robust"]),

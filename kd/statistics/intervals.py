@@ -52,10 +52,15 @@ class Difference:
             return 1.0 if self.estimate == 0 else 0.0
         return float(2 * stats.t.sf(abs(self.estimate) / self.error, self.degrees))
 
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the ends of the interval of another coverage, in (0, 1)."""
+        half = float(half_width(self.error, self.degrees, level))
+        return self.estimate - half, self.estimate + half
 
-def half_width(error: Any, degrees: Any) -> Any:
-    """Return half the width of a 95% t interval."""
-    return stats.t.ppf((1 + LEVEL) / 2, degrees) * error
+
+def half_width(error: Any, degrees: Any, level: float = LEVEL) -> Any:
+    """Return half the width of a t interval."""
+    return stats.t.ppf((1 + level) / 2, degrees) * error
 
 
 def mean_interval(values: Array) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 VERDICTS = ("better", "worse", "tie", "inconclusive")
 NON_INFERIOR, INFERIOR, INCONCLUSIVE = "non-inferior", "inferior", "inconclusive"
+WIN, TIE, LOSS = "win", "tie", "loss"
 
 
 def verdict(low: float, high: float, margin: float) -> str:
@@ -19,6 +20,21 @@ def verdict(low: float, high: float, margin: float) -> str:
     if high < 0:
         return "worse"
     return "tie" if -margin < low and high < margin else "inconclusive"
+
+
+def contest(estimate: float, low: float, high: float, least: float) -> str:
+    """Return `win` (at least `least`, interval above 0), `loss` (interval below 0), `tie` (interval inside `least`).
+
+    All else is inconclusive, no interval included.
+
+    >>> contest(0.02, 0.004, 0.036, 0.01), contest(0.008, 0.004, 0.012, 0.01), contest(0.0, -0.005, 0.005, 0.01)
+    ('win', 'inconclusive', 'tie')
+    """
+    if low > 0 and estimate >= least:
+        return WIN
+    if high < 0:
+        return LOSS
+    return TIE if -least < low and high < least else INCONCLUSIVE
 
 
 def non_inferior(low: float, high: float, margin: float) -> str:

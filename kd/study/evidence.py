@@ -19,6 +19,7 @@ from kd.evaluate.predictions import SEPARATOR, Logits, all_subsets, answer
 from kd.record import digest, run_folder
 from kd.study.answers import FLOAT, Answers
 from kd.study.bound import bound
+from kd.study.contests import contests
 from kd.study.contrasts import compare_all, contrasts, differences
 from kd.study.cost import cost_table
 from kd.study.hidden_at_test import hidden_at_test
@@ -30,7 +31,7 @@ from kd.tasks import Task
 
 REPRODUCED = (
     *("subsets", "validation", "summary", "contrasts", "pairs", "retained", "test_masks"),
-    *("robustness", "shapley", "patterns", "teaching"),
+    *("robustness", "shapley", "patterns", "teaching", "contests"),
 )
 """Tables whose every number is the same when a study is run again."""
 
@@ -74,6 +75,7 @@ def tables(study: Study, source: Source, task: Task, replicates: Sequence[Replic
         "summary": _marked(summarise(frame, chosen_on, source.modalities, task.primary), study).assign(mask_kind=kind),
         "contrasts": contrasts(study, compared, task).assign(mask_kind=kind),
         **({"differences": apart} if len(apart) else {}),
+        **({"contests": contests(study, fused, every, source, splits, task)} if study.contests else {}),
         "pairs": pairs(study, methods, every, source, splits, task).assign(mask_kind=kind),
         **({"retained": retained(study, methods, every, source, splits, task)} if stages else {}),
         **({"test_masks": hidden_at_test(study, source, task, replicates, methods)} if study.test_masks else {}),
