@@ -65,6 +65,7 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     from kd.report.declared import tally, verdicts
     from kd.report.evidence import leading_metric
     from kd.report.export import file_name
+    from kd.report.heatmap import over_seeds
     from kd.report.parts import comparable
     from kd.report.stamps import under_mnar
 
@@ -79,9 +80,8 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
         frames |= {"contests": content["contests"], "rivals": content["rivals"]}
     if "claims" in record.files:
         frames["claims"] = pd.read_parquet(folder / record.files["claims"])
-        frames["scores"] = scores(results, metric)[[*axes, "node", "seed", "what", "value"]].astype(
-            {"value": "float32"}
-        )
+    frames["scores"] = scores(results, metric)[[*axes, "node", "seed", "what", "value"]].astype({"value": "float32"})
+    frames["subsets"] = over_seeds(results[results["metric"] == metric], ["node", "subset"])
     study = first_study(json.loads((folder / record.files["provenance"]).read_text()))
     if study.get("family"):
         table = verdicts(declared, axes, study["family"]["baselines"][0])

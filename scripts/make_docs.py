@@ -4,8 +4,9 @@ A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME --
 another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, `bench:statistics/level`,
 which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts
 of two ablations beside each other, `claims:ONE+OTHER`, which gathers the claims put to several,
-`cards:objectives/ONE+OTHER`, a card per method with its verdicts, or `figure:RECORD/AXIS/complete/NODE+NODE`, a
-picture in docs/figures. `--check` writes nothing and fails where a document or a picture differs.
+`cards:objectives/ONE+OTHER`, a card per method with its verdicts, or a picture in
+docs/figures, which `scripts/page_figures.py` draws. `--check` writes nothing and fails where a document or a picture
+differs.
 """
 
 from __future__ import annotations
@@ -87,20 +88,21 @@ def run_documents(root: Path, *, write: bool) -> int:
 
 def pictures(text: str, root: Path, *, write: bool) -> list[str]:
     """Draw the pictures of a document that show other records than those there are; return their markers."""
-    from page_figures import Curve
+    from page_figures import KINDS, picture
 
     from kd.record import write_atomic
 
     found = []
-    for marker in dict.fromkeys(m[2] for m in MARKER.finditer(text) if m[2].startswith("figure:") and not m[1]):
-        curve = Curve(marker.removeprefix("figure:"), root)
-        if not curve.stale:
+    named = dict.fromkeys(m[2] for m in MARKER.finditer(text) if m[2].partition(":")[0] in KINDS and not m[1])
+    for marker in named:
+        shown = picture(marker, root)
+        if not shown.stale:
             continue
         found.append(marker)
         if write:
-            curve.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(curve.file, curve.draw())
-            print(curve.path)
+            shown.file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(shown.file, shown.draw())
+            print(shown.path)
     return found
 
 
@@ -155,10 +157,10 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
     if kind == "verdicts" and name:
         return verdicts_table(name.split("+"), root / "docs" / "records")
-    if kind == "figure" and name:
-        from page_figures import Curve
+    if kind in ("figure", "heat", "graph") and name:
+        from page_figures import picture
 
-        return Curve(name, root).markdown(folder)
+        return picture(marker, root).markdown(folder)
     if kind == "claims" and name:
         return gathered_claims(name.split("+"), root / "docs" / "records", marker)
     if kind == "cards" and name.partition("/")[0] in ("objectives", "weightings"):
@@ -168,6 +170,9 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         "verdicts:NAMES",
         "claims:NAMES",
         "figure:RECORD/AXIS/complete/NODES",
+        "heat:RECORD/AXIS&AXIS/complete/NODE",
+        "heat:RECORD/subsets/NODES",
+        "graph:CONFIG/NODE",
         "cards:objectives/NAMES",
         "cards:weightings/NAMES",
     ]

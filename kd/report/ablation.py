@@ -187,15 +187,17 @@ def _over_seeds(cell: pd.DataFrame) -> tuple[float, float, float]:
     return mean_interval(cell.groupby("seed")["value"].mean().to_numpy(dtype=float))
 
 
+def points_along(own: pd.DataFrame, axis: str) -> list[tuple[Any, float, float, float]]:
+    """Return (value of the axis, mean, low, high) of one method's scores, each seed's its mean over the other axes."""
+    return [(value, *_over_seeds(cell)) for value, cell in own.groupby(axis, sort=False)]
+
+
 def _charts(values: pd.DataFrame, axis: str, metric: str, name: str) -> list[Markup]:
     found, nodes = [], [str(node) for node in dict.fromkeys(values["node"])]
     for what, label in WHAT.items():
         chosen = values[values["what"] == what]
         if len(chosen) and chosen[axis].nunique() > 1:
-            points = {
-                str(node): [(value, *_over_seeds(cell)) for value, cell in group.groupby(axis, sort=False)]
-                for node, group in chosen.groupby("node", sort=False)
-            }
+            points = {str(node): points_along(group, axis) for node, group in chosen.groupby("node", sort=False)}
             title = f"{tables.metric_name(metric)}, {label}"
             found.append(Markup(axis_chart(points, nodes, axis, title, tables.scale(metric), f"{name}{what}")))
     return found

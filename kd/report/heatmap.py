@@ -124,6 +124,43 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     return found.assign(**ends).reset_index()[[*keys, "mean", "low", "high", "seeds"]]
 
 
+def heat_picture(table: pd.DataFrame, labels: Sequence[str], title: str, factor: float, name: str) -> str:
+    """Draw a table of numbers as an SVG: each on a shade of one scale, the darker, the higher.
+
+    Args:
+        table: [rows, columns], names as index and columns; NaN is left white.
+        labels: of the index and of the columns.
+        title: of the picture.
+        factor: from a recorded number to the one shown.
+        name: of the figure, for its ids.
+    """
+    from kd.report.figures import drawing, svg
+
+    values = factor * table.to_numpy(float)
+    heads = [value_name(value) for value in table.index]
+    left = 0.25 * bool(labels[0]) + 0.075 * max(map(len, heads)) + 0.15
+    width, height = left + 0.62 * values.shape[1] + 0.1, 0.28 * values.shape[0] + 0.95
+    with drawing(name, width, height) as figure:
+        axes = figure.add_axes((left / width, 0.6 / height, 1 - (left + 0.1) / width, 1 - 0.95 / height))
+        axes.imshow(
+            values, cmap="Blues", aspect="auto", vmin=np.nanmin(values) - 0.1 * np.ptp(values[~np.isnan(values)])
+        )
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        for (row, column), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                colour = "white" if value > middle else "#1a1a1a"
+                axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
+        columns = [value_name(value).replace("+", "\n") for value in table.columns]
+        axes.set_xticks(range(len(columns)), columns, fontsize=7.5)
+        axes.set_yticks(range(len(heads)), heads, fontsize=8)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(title, fontsize=9.5, loc="left")
+        axes.set_xlabel(labels[1])
+        axes.set_ylabel(labels[0])
+        return svg(figure, name, title)
+
+
 def as_text(frame: pd.DataFrame, heads: Sequence[str], metric: str, columns: Sequence[str]) -> pd.DataFrame:
     """Return the same cells as a table of text with intervals, for Markdown, LaTeX and readers of the page."""
     rows = []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression
 
 from kd.baselines.examples import Examples
 from kd.baselines.logistic import Logistic, regression
@@ -35,7 +36,16 @@ def test_the_penalty_is_the_one_with_the_best_mean_over_what_is_judged() -> None
     strong = [(np.array([[1.0]]), np.array([0]))]
     assert regression(table, label, weak, [0.01, 100.0]).C == 100.0
     assert regression(table, label, strong, [0.01, 100.0]).C == 0.01
-    assert regression(table, label, [*weak, *strong], [100.0, 0.01]).C == 100.0
+    assert regression(table, label, [*weak, *strong], [100.0, 0.01]).C == 0.01, "of equals the smallest"
+
+
+def test_a_path_of_penalties_ends_where_a_fit_of_its_own_does() -> None:
+    random = np.random.default_rng(0)
+    table, label = random.standard_normal((200, 5)), random.integers(3, size=200)
+    table[:, 0] += label
+    chosen = regression(table, label, [(table, label)], [0.01, 0.1, 1.0])
+    alone = LogisticRegression(C=chosen.C, tol=1e-8, max_iter=5000).fit(table, label)
+    assert np.allclose(chosen.predict_proba(table), alone.predict_proba(table), atol=2e-3)
 
 
 def test_without_gaps_to_tell_apart_copies_change_the_fit_by_rounding_only() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from kd.errors import RecordError
 from kd.objectives import OBJECTIVES, TEACHER_WEIGHTS
 from kd.record import load_record, save_record
 from kd.registry import Entry, Registry
@@ -15,7 +16,8 @@ from kd.registry import Entry, Registry
 from .conftest import contrast_frame, stage_frame, subset_frame, summary_frame
 from .planted import write_ablation
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
 
 
 def load(name: str):
@@ -26,6 +28,7 @@ def load(name: str):
 
 
 make_docs = load("make_docs")
+picture = load("page_figures").picture
 screenshot_report = load("screenshot_report")
 
 
@@ -212,6 +215,53 @@ def test_a_picture_is_drawn_from_its_scores_and_drawn_again_when_they_change(che
         document(checkout, f"figure:{wrong}")
         assert run(checkout) == 2
         assert why in capsys.readouterr().err
+
+
+def test_the_difference_of_two_is_drawn_seed_by_seed(checkout):
+    path = checkout / "docs" / "records" / "some_scores.parquet"
+    rows = [
+        {"use": f"complete_{n}", "node": node, "seed": seed, "what": "complete", "value": 0.1 * seed + gain}
+        for n, gains in {20: (0.03, 0.0), 100: (0.01, 0.0)}.items()
+        for node, gain in zip(("student", "alone"), gains, strict=True)
+        for seed in range(5)
+    ]
+    pd.DataFrame(rows).to_parquet(path)
+    drawn = picture("figure:some/use=complete_rows/complete/student~alone", checkout)
+    own = drawn.line(pd.read_parquet(path), "student~alone")
+    assert sorted(own["value"].round(6)) == [0.01] * 5 + [0.03] * 5
+    assert drawn.path.name == "some_use_gain.svg"
+    text = drawn.draw()
+    assert all(word in text for word in ("student − alone", "complete rows", "Gain in accuracy"))
+
+
+def test_heat_maps_show_two_axes_and_subsets(checkout):
+    records = checkout / "docs" / "records"
+    rows = [
+        {"w": w, "T": t, "node": "student", "seed": seed, "what": "complete", "value": w / 10 + t / 100}
+        for w in (1.0, 3.0)
+        for t in (2.0, 5.0)
+        for seed in range(5)
+    ]
+    pd.DataFrame(rows).to_parquet(records / "some_scores.parquet")
+    text = picture("heat:some/w=weight&T=temperature/complete/student", checkout).draw()
+    assert all(word in text for word in ("12.0", "15.0", "32.0", "35.0", "weight", "temperature"))
+    subsets = [{"node": "student", "subset": s, "mean": m} for s, m in {"b": 0.4, "a": 0.5, "a+b": 0.9}.items()]
+    pd.DataFrame(subsets).to_parquet(records / "some_subsets.parquet")
+    text = picture("heat:some/subsets/student", checkout).draw()
+    assert text.index("50.0") < text.index("40.0") < text.index("90.0")
+    with pytest.raises(RecordError, match="has no 'nobody'"):
+        picture("heat:some/subsets/nobody", checkout).draw()
+    with pytest.raises(RecordError, match="expected RECORD"):
+        picture("heat:some/w/complete/student", checkout)
+
+
+def test_a_graph_shows_what_a_node_is_made_from_and_no_more():
+    shown = picture("graph:configs/kdd2020/mfeat.yaml/kdd2020", ROOT)
+    text = shown.draw()
+    assert all(name in text for name in ("fou", "zer", "mor", "kdd2020", "xmlns"))
+    assert "complete_case" not in text
+    with pytest.raises(RecordError, match="has no node 'nobody'"):
+        picture("graph:configs/kdd2020/mfeat.yaml/nobody", ROOT).draw()
 
 
 def test_a_card_has_formula_advice_settings_cost_and_results(taught):
