@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.linear_model import LogisticRegression
 
 from kd.baselines.examples import Examples
 from kd.baselines.logistic import Logistic, regression
