@@ -9,7 +9,7 @@ PINNED := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_
 WORKERS ?= 2
 PYTEST := $(PINNED) $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help environment demo test test-all lint style types rooms bench docs docs-check repro clean
+.PHONY: help environment demo test test-all lint style types rooms bench docs docs-check repro repro-quick repro-full repro-emoji clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,7 +18,7 @@ environment:  ## make or update the environment (KD_VENV, by default .venv)
 	@bash scripts/environment.sh
 
 demo: environment  ## every stage on real data; the last line says where the report is
-	@$(BIN)/kd run configs/demo.yaml
+	@$(BIN)/kd run configs/best.yaml
 
 test: environment  ## the tests a developer waits for
 	@$(PYTEST) -m "not slow"
@@ -51,11 +51,17 @@ docs: environment  ## write the tables of README.md, docs/ and paper_repro.md fr
 docs-check: environment  ## fail where a document differs from its records
 	@$(PYTHON) scripts/make_docs.py --check
 
-repro: environment  ## the sweep of paper_repro.md, the two studies that demo joins, and the ablation of docs/ablations.md
-	@$(BIN)/kd ablate configs/kdd2020/mfeat_sweep.yaml
-	@$(BIN)/kd run configs/kdd2020/mfeat.yaml
-	@$(BIN)/kd run configs/reverse/mfeat.yaml
-	@$(BIN)/kd ablate configs/ablate/mfeat.yaml
+repro: environment  ## records, pictures and numbers of paper_repro.md again, from an empty store (under an hour)
+	@$(PINNED) $(PYTHON) scripts/reproduce.py $(REPRO)
+
+repro-quick: environment  ## documents against records, and two recorded cells, chosen by the commit, trained again
+	@$(PINNED) $(PYTHON) scripts/reproduce.py --quick
+
+repro-full: environment  ## the sweeps that have no limit of time (REPRO=--resume goes on with one that was stopped)
+	@$(PINNED) $(PYTHON) scripts/reproduce.py --full $(REPRO)
+
+repro-emoji: environment  ## KDD 2020 on pictures and words, five seeds
+	@$(PINNED) $(PYTHON) scripts/reproduce.py --emoji $(REPRO)
 
 clean:  ## remove the tools' caches; the environment and the runs stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -12,10 +12,13 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kd.errors import KDError
 from kd.record import RunRecord, code_address, load_record, machine, package_versions, write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORDS = Path(__file__).parent.parent / "docs" / "records"
 TABLES = ("summary", "stages", "retained", "contrasts")
@@ -81,6 +84,7 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     if "claims" in record.files:
         frames["claims"] = pd.read_parquet(folder / record.files["claims"])
     frames["scores"] = scores(results, metric)[[*axes, "node", "seed", "what", "value"]].astype({"value": "float32"})
+    frames["calibration"] = calibration(results)
     frames["subsets"] = over_seeds(results[results["metric"] == metric], ["node", "subset"])
     study = first_study(json.loads((folder / record.files["provenance"]).read_text()))
     if study.get("family"):
@@ -104,6 +108,21 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     (RECORDS / f"{prefix}_advice.json").write_text(json.dumps(advice_summary(folder), indent=1) + "\n")
     shutil.copyfile(folder / record.files["provenance"], RECORDS / f"{prefix}_provenance.json")
     return [*found, RECORDS / f"{prefix}_advice.json", RECORDS / f"{prefix}_provenance.json"]
+
+
+def calibration(results: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy, NLL and ECE with everything present as text, a row per method, the mean over settings."""
+    from kd.report import tables
+    from kd.report.heatmap import over_seeds
+
+    largest = results.groupby("variant")["size"].transform("max")
+    whole = results[(results["size"] == largest) & (results["stage"] == "float")]
+    shown = [name for name in ("accuracy", "nll", "ece") if name in set(whole["metric"])]
+    found = over_seeds(whole[whole["metric"].isin(shown)], ["node", "metric"])
+    text = [tables.interval(r.mean, r.low, r.high, r.metric) for r in found.itertuples(index=False)]
+    table = found.assign(text=text).pivot(index="node", columns="metric", values="text")
+    table = table.loc[list(dict.fromkeys(found["node"])), shown]
+    return table.rename(columns=tables.metric_name).rename_axis(columns=None).reset_index()
 
 
 def main() -> int:

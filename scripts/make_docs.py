@@ -4,9 +4,9 @@ A document marks a generated place with `<!-- kd:NAME -->` and `<!-- /kd:NAME --
 another registry), `record:demo_summary`, which reads `docs/records/demo_summary.parquet`, `bench:statistics/level`,
 which reads the table `level` of `docs/records/bench_statistics.json`, `verdicts:ONE+OTHER`, which puts the verdicts
 of two ablations beside each other, `claims:ONE+OTHER`, which gathers the claims put to several,
-`cards:objectives/ONE+OTHER`, a card per method with its verdicts, or a picture in
-docs/figures, which `scripts/page_figures.py` draws. `--check` writes nothing and fails where a document or a picture
-differs.
+`cards:objectives/ONE+OTHER`, a card per method with its verdicts, a number within a sentence
+(`scripts/page_values.py`), or a picture in docs/figures (`scripts/page_figures.py`). `--check` writes nothing and
+fails where a document or a picture differs.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ REGISTRIES = {
     "combinations": "kd.evaluate:COMBINATIONS",
     "passes": "kd.compress:PASSES",
 }
+INLINE = "value:"
+"""Markers that stand within a sentence."""
 MARKER = re.compile(r"<!-- (/?)kd:([^ ]+) -->")
 
 
@@ -128,7 +130,9 @@ def rewrite(text: str, root: Path, name: str) -> tuple[str, list[str]]:
         if start[1] or not end[1] or start[2] != end[2]:
             raise MarkerError(f"{name}: kd:{start[2]} is not closed; end it with <!-- /kd:{start[2]} -->")
         try:
-            content = f"\n{generate(start[2], root, (root / name).parent)}\n"
+            content = generate(start[2], root, (root / name).parent)
+            if not start[2].startswith(INLINE):
+                content = f"\n{content}\n"
         except KDError as error:
             raise type(error)(f"{name}: {error}") from error
         if content != text[start.end() : end.start()]:
@@ -157,6 +161,10 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
     if kind == "verdicts" and name:
         return verdicts_table(name.split("+"), root / "docs" / "records")
+    if kind in ("value", "scores") and name:
+        from page_values import scores_table, value
+
+        return value(name, root) if kind == "value" else scores_table(name, root)
     if kind in ("figure", "heat", "graph") and name:
         from page_figures import picture
 
@@ -173,6 +181,9 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         "heat:RECORD/AXIS&AXIS/complete/NODE",
         "heat:RECORD/subsets/NODES",
         "graph:CONFIG/NODE",
+        "scores:RECORD/AXIS/complete/NODES",
+        "value:RECORD/claims/NAME",
+        "value:RECORD/NODE/complete/SETTING",
         "cards:objectives/NAMES",
         "cards:weightings/NAMES",
     ]

@@ -144,15 +144,16 @@ class Curve(Recorded):
         self.label, self.what, self.nodes = named.replace("_", " "), parts[2], parts[3].split("+")
 
     @property
-    def gains(self) -> bool:
-        """Whether lines are differences."""
-        return any(MINUS in node for node in self.nodes)
+    def gains(self) -> str:
+        """The method whose differences to others are drawn; empty where lines are scores."""
+        methods = {node.partition(MINUS)[0] for node in self.nodes}
+        return methods.pop() if all(MINUS in node for node in self.nodes) and len(methods) == 1 else ""
 
     @property
     def title(self) -> str:
         from kd.report.ablation import WHAT
 
-        return f"{'Gain in accuracy, points' if self.gains else 'Accuracy'}, {WHAT[self.what]}"
+        return f"{f'Points that {self.gains} gains over' if self.gains else 'Accuracy'}, {WHAT[self.what]}"
 
     @property
     def stem(self) -> str:
@@ -165,21 +166,11 @@ class Curve(Recorded):
 
         frame = self.frame([self.axis], self.nodes)
         frame = frame[frame["what"] == self.what]
-        points = {node.replace(MINUS, " − "): points_along(self.line(frame, node), self.axis) for node in self.nodes}
+        named = {node: node.partition(MINUS)[2] if self.gains else node.replace(MINUS, " − ") for node in self.nodes}
+        points = {named[node]: points_along(difference(frame, node), self.axis) for node in self.nodes}
         if self.label:
             points = renamed(points)
         return axis_chart(points, list(points), self.label or self.axis, self.title, 100.0, self.file.stem)
-
-    @staticmethod
-    def line(frame: pd.DataFrame, node: str) -> pd.DataFrame:
-        """Return a method's scores, or the differences of two of the same setting and seed."""
-        method, _, baseline = node.partition(MINUS)
-        own = frame[frame["node"] == method].drop(columns="node")
-        if not baseline:
-            return own
-        keys = [name for name in own if name != "value"]
-        both = own.merge(frame[frame["node"] == baseline], on=keys, suffixes=("", "_other"))
-        return both.assign(value=both["value"] - both["value_other"])
 
 
 class Heat(Recorded):
@@ -272,12 +263,22 @@ class Graph(Picture):
             found.add(name := left.pop())
             left += made_from(study, name) - found
         graph = describe_graph(study)
-        return graph_picture(
-            {
-                "nodes": {name: node for name, node in graph["nodes"].items() if name in found},
-                "edges": {name: edge for name, edge in graph["edges"].items() if edge["student"] in found},
-            }
-        )
+        own = {
+            "nodes": {name: node for name, node in graph["nodes"].items() if name in found},
+            "edges": {name: edge for name, edge in graph["edges"].items() if edge["student"] in found},
+        }
+        return graph_picture(own).replace('font-family="inherit"', 'font-family="sans-serif"')
+
+
+def difference(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a method's scores, or under `ONE~OTHER` the differences of two of the same setting and seed."""
+    method, _, baseline = name.partition(MINUS)
+    own = frame[frame["node"] == method].drop(columns="node")
+    if not baseline:
+        return own
+    keys = [column for column in own if column != "value"]
+    both = own.merge(frame[frame["node"] == baseline], on=keys, suffixes=("", "_other"))
+    return both.assign(value=both["value"] - both["value_other"])
 
 
 def renamed(

@@ -20,7 +20,7 @@ from kd.cli import differing, main
         (["rum"], "unknown verb; did you mean 'run'"),
         (["run"], "expected a config"),
         (["run", "nowhere.yaml"], "nowhere.yaml: no such config"),
-        (["check", "configs/demo.yaml", "--seeds"], "settings are written key=value"),
+        (["check", "configs/best.yaml", "--seeds"], "settings are written key=value"),
         (["list", "encoder"], "did you mean 'encoders'"),
         (["show", "0000"], "no run of this name"),
         (["show", "**"], "no run of this name"),
@@ -28,7 +28,7 @@ from kd.cli import differing, main
         (["data", "describe", "synthetic", "rows=hot"], "rows: expected int"),
         (["data", "describe", "mfeet"], "did you mean 'mfeat'"),
         (["compress", "nowhere.onnx"], "nowhere.onnx: no such file"),
-        (["run", "configs/demo.yaml", "sedes=3"], "sedes: unknown key; did you mean 'seeds'"),
+        (["run", "configs/best.yaml", "sedes=3"], "sedes: unknown key; did you mean 'seeds'"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(words: list[str], expected: str, capsys) -> None:

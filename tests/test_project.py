@@ -119,7 +119,18 @@ def test_commands_in_documents_are_make_targets() -> None:
             re.findall(r"^(?:    )?make ([a-z][a-z-]*)|`make ([a-z-]+)`", (ROOT / document).read_text(), re.MULTILINE)
         )
         assert {one or other for one, other in named} <= targets, document
-    assert {"demo", "test", "test-all", "lint", "bench", "docs", "docs-check", "repro"} <= targets
+    assert {
+        "demo",
+        "test",
+        "test-all",
+        "lint",
+        "bench",
+        "docs",
+        "docs-check",
+        "repro",
+        "repro-quick",
+        "repro-full",
+    } <= targets
 
 
 def test_configs_that_documents_and_makefile_name_are_shipped() -> None:
@@ -195,3 +206,15 @@ def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "out" / "card.json").exists()
     assert names["present"].sum() == 1
+
+
+def test_no_measured_figure_of_the_reproduction_is_written_by_hand() -> None:
+    """What stands between markers is `make docs`'s, which CI compares with the records."""
+    text = (ROOT / "paper_repro.md").read_text()
+    filled = re.findall(r"<!-- kd:(\S+) -->(.+?)<!-- /kd:\1 -->", text, flags=re.DOTALL)
+    assert len(filled) == text.count("<!-- /kd:")
+    assert all(re.search(r"[+−\d]", content) for name, content in filled if name.startswith("value:"))
+    by_hand = re.sub(r"<!-- kd:(\S+) -->.+?<!-- /kd:\1 -->", "", text, flags=re.DOTALL)
+    by_hand = re.sub(r"^```.*?^```", "", by_hand, flags=re.DOTALL | re.MULTILINE)
+    measured = r"[+−]\d+\.?\d*|\d+\.\d+ \[|\d+(?:\.\d+)? ?(?:%|percent|points|minutes|trainings)"
+    assert re.findall(measured, by_hand) == []

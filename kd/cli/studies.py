@@ -65,7 +65,7 @@ def compress(words: Sequence[str]) -> int:
         return compress_graph(words)
     study, path, as_json = study_of(words, "compress")
     if study.compress is None:
-        raise ConfigError(f"{path}: compress: required here, as in configs/demo.yaml: a student and its passes")
+        raise ConfigError(f"{path}: compress: required here, as in configs/best.yaml: a student and its passes")
     return _run_and_print(study, path, as_json, _print_stages)
 
 

@@ -141,9 +141,10 @@ def scores(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     chosen = results[(results["metric"] == metric) & (results["stage"] == "float")]
     chosen = chosen.drop(columns=["n", "metric"])
     keys = ["variant", "node", "seed"]
-    largest = chosen["size"] == chosen["size"].max()
+    variants = chosen.groupby("variant")  # the grid may vary how many modalities there are
+    largest = chosen["size"] == variants["size"].transform("max")
     whole = chosen[largest].assign(what="complete")
-    answered = chosen.groupby(keys)["subset"].transform("nunique") == chosen["subset"].nunique()
+    answered = chosen.groupby(keys)["subset"].transform("nunique") == variants["subset"].transform("nunique")
     every = chosen[answered].drop(columns=["value"]).drop_duplicates(keys)
     means = chosen[answered].groupby(keys, as_index=False)["value"].mean()
     found = [whole, every.merge(means, on=keys).assign(what="mean")]

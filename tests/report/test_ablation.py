@@ -85,6 +85,13 @@ def test_verdicts_against_one_baseline_stand_by_setting() -> None:
     assert untested.to_dict("records") == [{"method": "new", "": "+5.0 [3.0, 7.0]; better"}]
 
 
+def test_a_grid_over_how_many_modalities_there_are_has_its_own_complete_rows_in_each_variant(results) -> None:
+    fewer = results[results["size"] < results["size"].max()].assign(variant=results["variant"].max() + 1)
+    found = scores(pd.concat([results, fewer], ignore_index=True), "accuracy")
+    complete = found[found["what"] == "complete"]
+    assert set(complete["variant"]) == {*results["variant"], *fewer["variant"]}
+
+
 def test_scores_of_a_run_without_axes_stand_under_the_metrics_name(results) -> None:
     one = scores(results, "accuracy")
     one = one[one["variant"] == one["variant"].iloc[0]]

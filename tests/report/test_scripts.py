@@ -227,11 +227,30 @@ def test_the_difference_of_two_is_drawn_seed_by_seed(checkout):
     ]
     pd.DataFrame(rows).to_parquet(path)
     drawn = picture("figure:some/use=complete_rows/complete/student~alone", checkout)
-    own = drawn.line(pd.read_parquet(path), "student~alone")
-    assert sorted(own["value"].round(6)) == [0.01] * 5 + [0.03] * 5
     assert drawn.path.name == "some_use_gain.svg"
     text = drawn.draw()
-    assert all(word in text for word in ("student − alone", "complete rows", "Gain in accuracy"))
+    assert all(word in text for word in ("alone", "complete rows", "Points that student gains over"))
+    readme = document(
+        checkout, *(f"value:some/{name}" for name in ("student~alone/complete", "student/complete/use=complete_20"))
+    )
+    assert run(checkout) == 0
+    told = re.findall(r"-->([^<\n]+)<!--", readme.read_text())
+    assert told == ["+2.0 [2.0, 2.0]", "23.0 [3.4, 42.6]"]
+    assert run(checkout, "--check") == 0
+    for wrong, why in {
+        "some/student": "expected RECORD/claims/NAME",
+        "some/student/complete/pool=3": "has no axis 'pool'",
+        "some/student/complete/use=complete_3": "has no such score",
+        "other/student/complete": "other_scores.parquet is missing",
+    }.items():
+        document(checkout, f"value:{wrong}")
+        with pytest.raises(RecordError, match=re.escape(why)):
+            make_docs.rewrite((checkout / "README.md").read_text(), checkout, "README.md")
+    readme = document(checkout, "scores:some/use/complete/student+alone")
+    assert run(checkout) == 0
+    assert "| student | 23.0 [3.4, 42.6] | 21.0 [1.4, 40.6] |" in readme.read_text()
+    document(checkout, "scores:some/use/complete/nobody")
+    assert run(checkout) == 2
 
 
 def test_heat_maps_show_two_axes_and_subsets(checkout):

@@ -1,0 +1,98 @@
+"""Numbers of committed records for pages, each with its interval: one within a sentence, or a table of a few methods.
+
+`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis. A single number's marker is
+`value:RECORD/claims/NAME`, what was measured of a claim, or `value:RECORD/NODE/complete|mean/AXIS=VALUE&AXIS=VALUE`,
+a method's score over seeds in the settings with these values, the mean over all others; `ONE~OTHER` in the method's
+place is the first minus the second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from page_figures import MINUS, difference
+
+from kd.errors import RecordError
+
+
+def value(name: str, root: Path) -> str:
+    """Return a number as prose shows it: `87.5 [87.1, 88.0]`.
+
+    Args:
+        name: what stands in the marker after `value:`.
+        root: the checkout.
+
+    Raises:
+        RecordError: the marker is spelt otherwise, or its record has no such number.
+    """
+    record, *parts = name.split("/")
+    if len(parts) == 2 and parts[0] == "claims":
+        return _claimed(name, root / "docs" / "records" / f"{record}_claims.parquet", parts[1])
+    if len(parts) not in (2, 3) or parts[1] not in ("complete", "mean"):
+        raise RecordError(f"kd:value:{name}: expected RECORD/claims/NAME or RECORD/NODE/complete|mean/AXIS=VALUE")
+    return _scored(name, root / "docs" / "records" / f"{record}_scores.parquet", *parts)
+
+
+def scores_table(name: str, root: Path) -> str:
+    """Return methods along an axis as a table, a row per method.
+
+    Args:
+        name: what stands in the marker after `scores:`.
+        root: the checkout.
+
+    Raises:
+        RecordError: the marker is spelt otherwise, or its record has no such method or axis.
+    """
+    import pandas as pd
+
+    from kd.report.ablation import along
+    from kd.report.tables import markdown
+
+    parts = name.split("/")
+    if len(parts) != 4 or parts[2] not in ("complete", "mean"):
+        raise RecordError(f"kd:scores:{name}: expected RECORD/AXIS/complete|mean/NODE+NODE")
+    record, axis, what, nodes = parts[0], parts[1], parts[2], parts[3].split("+")
+    path = root / "docs" / "records" / f"{record}_scores.parquet"
+    frame = pd.read_parquet(_there(f"scores:{name}", path))
+    missing = [one for one in nodes if one not in set(frame["node"])] + [axis] * (axis not in frame)
+    if missing:
+        raise RecordError(f"kd:scores:{name}: {path.name} has no {missing[0]!r}")
+    own = [frame[(frame["node"] == node) & (frame["what"] == what)] for node in nodes]
+    return markdown(along(pd.concat(own), axis, "accuracy").drop(columns="score"))
+
+
+def _claimed(name: str, path: Path, claim: str) -> str:
+    import pandas as pd
+
+    from kd.report.tables import interval
+
+    frame = pd.read_parquet(_there(f"value:{name}", path)).set_index("claim")
+    if claim not in frame.index or pd.isna(frame.loc[claim, "estimate"]):
+        raise RecordError(f"kd:value:{name}: {path.name} has no number for {claim!r}")
+    row = frame.loc[claim]
+    return interval(row["estimate"], row["low"], row["high"], row["metric"], signed=True)
+
+
+def _scored(name: str, path: Path, node: str, what: str, settings: str = "") -> str:
+    import pandas as pd
+
+    from kd.report.setting import value_name
+    from kd.report.tables import interval
+    from kd.statistics.intervals import mean_interval
+
+    frame = pd.read_parquet(_there(f"value:{name}", path))
+    frame = frame[frame["what"] == what]
+    for axis, _, wanted in (one.partition("=") for one in settings.split("&") if one):
+        if axis not in frame:
+            raise RecordError(f"kd:value:{name}: {path.name} has no axis {axis!r}")
+        frame = frame[frame[axis].map(value_name) == wanted]
+    own = difference(frame, node)
+    if not len(own):
+        raise RecordError(f"kd:value:{name}: {path.name} has no such score")
+    return interval(*mean_interval(own.groupby("seed")["value"].mean().to_numpy(float)), signed=MINUS in node)
+
+
+def _there(name: str, path: Path) -> Path:
+    if not path.is_file():
+        raise RecordError(f"kd:{name}: docs/records/{path.name} is missing; keep the sweep's records")
+    return path
