@@ -182,6 +182,7 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         "heat:RECORD/subsets/NODES",
         "graph:CONFIG/NODE",
         "scores:RECORD/AXIS/complete/NODES",
+        "value:RECORD/bound",
         "value:RECORD/claims/NAME",
         "value:RECORD/NODE/complete/SETTING",
         "cards:objectives/NAMES",

@@ -1,13 +1,14 @@
 """Numbers of committed records for pages, each with its interval: one within a sentence, or a table of a few methods.
 
-`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis. A single number's marker is
-`value:RECORD/claims/NAME`, what was measured of a claim, or `value:RECORD/NODE/complete|mean/AXIS=VALUE&AXIS=VALUE`,
-a method's score over seeds in the settings with these values, the mean over all others; `ONE~OTHER` in the method's
-place is the first minus the second.
+`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis. A marker within a sentence is
+`value:RECORD/claims/NAME`, what was measured of a claim, `value:RECORD/bound`, who passes the Bayes rule, or
+`value:RECORD/NODE/complete|mean/AXIS=VALUE&AXIS=VALUE`, a method's score over seeds in the settings with these values,
+the mean over all others; `ONE~OTHER` in the method's place is the first minus the second.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from page_figures import MINUS, difference
@@ -26,6 +27,8 @@ def value(name: str, root: Path) -> str:
         RecordError: the marker is spelt otherwise, or its record has no such number.
     """
     record, *parts = name.split("/")
+    if parts == ["bound"]:
+        return _bound(name, root / "docs" / "records" / f"{record}_provenance.json")
     if len(parts) == 2 and parts[0] == "claims":
         return _claimed(name, root / "docs" / "records" / f"{record}_claims.parquet", parts[1])
     if len(parts) not in (2, 3) or parts[1] not in ("complete", "mean"):
@@ -59,6 +62,13 @@ def scores_table(name: str, root: Path) -> str:
         raise RecordError(f"kd:scores:{name}: {path.name} has no {missing[0]!r}")
     own = [frame[(frame["node"] == node) & (frame["what"] == what)] for node in nodes]
     return markdown(along(pd.concat(own), axis, "accuracy").drop(columns="score"))
+
+
+def _bound(name: str, path: Path) -> str:
+    told = json.loads(_there(f"value:{name}", path).read_text()).get("bayes_bound")
+    if not told:
+        raise RecordError(f"kd:value:{name}: {path.name} says nothing of the Bayes rule; its data have no known law")
+    return str(told)
 
 
 def _claimed(name: str, path: Path, claim: str) -> str:

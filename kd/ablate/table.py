@@ -14,6 +14,7 @@ import pandas as pd
 from kd.ablate.claims import verdicts
 from kd.ablate.plan import Cell, Failures, Plan
 from kd.config import simple_methods
+from kd.evaluate.bound import one_family
 from kd.record import (
     RunRecord,
     code_address,
@@ -26,11 +27,12 @@ from kd.record import (
     staged_folder,
 )
 from kd.report.ablation import write_ablation_report
+from kd.study.bound import sentence
 from kd.study.evidence import results_digest
 
 FRAMES = {"results": "subsets", "summary": "summary", "contrasts": "contrasts"}
 """Table of the sweep -> table of each variant that it is made of."""
-FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost", "teaching", "contests")
+FURTHER = ("validation", "pairs", "test_masks", "shapley", "cost", "teaching", "contests", "bound")
 """Tables of the variants that the sweep has under the same name, where they have them."""
 
 
@@ -49,6 +51,8 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
     further = {name: _gathered(plan, folders, name) for name in FURTHER} | _curves(plan, folders, frames["summary"])
     frames |= {name: frame for name, frame in further.items() if len(frame)}
     grid = plan.grid
+    if "bound" in frames:
+        frames["bound"] = one_family(frames["bound"])
     if grid.claims:
         told = [(variant.values, variant.study) for variant in grid.variants]
         frames["claims"] = verdicts(grid.claims, grid.axes, told, folders)
@@ -62,7 +66,9 @@ def write_sweep(plan: Plan, folders: Mapping[int, Path], failed: Failures, start
         for name, frame in {**frames, "cells": cells}.items():
             frame.to_parquet(stage / f"{name}.parquet")
             record.files[name] = f"{name}.parquet"
-        (stage / "provenance.json").write_text(json.dumps(_about(plan, folders, failed), indent=1, default=str))
+        about = _about(plan, folders, failed)
+        about |= {"bayes_bound": sentence(frames["bound"])} if "bound" in frames else {}
+        (stage / "provenance.json").write_text(json.dumps(about, indent=1, default=str))
         record.files["provenance"] = "provenance.json"
         record.seconds = time.perf_counter() - started
         save_record(record, stage)

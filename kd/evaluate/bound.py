@@ -61,9 +61,17 @@ def against_bayes(cells: Mapping[Cell, tuple[Tensor, Tensor]], *, level: float =
         return pd.DataFrame(columns=list(COLUMNS))
     found = pd.DataFrame([_counts(*pair) for pair in cells.values()], index=pd.Index(list(cells), tupleize_cols=False))
     found["p"] = [exceeds(*pair) for pair in cells.values()]
-    found["adjusted"] = holm(found["p"].to_numpy())
-    found["above"] = found["adjusted"] <= level
-    return found[list(COLUMNS)]
+    return one_family(found, level=level)[list(COLUMNS)]
+
+
+def one_family(found: pd.DataFrame, *, level: float = LEVEL) -> pd.DataFrame:
+    """Return cells with their p adjusted over all of them, those of several studies together: Holm.
+
+    >>> one_family(pd.DataFrame({"p": [0.03, 0.5]}))["above"].tolist()
+    [False, False]
+    """
+    adjusted = holm(found["p"].to_numpy())
+    return found.assign(adjusted=adjusted, above=adjusted <= level)
 
 
 def _counts(method: Tensor, rule: Tensor) -> dict[str, float]:

@@ -19,7 +19,7 @@ from kd.report.claims import NOTE, claims_markdown, claims_table
 from kd.report.contests import contests_content, contests_markdown
 from kd.report.evidence import leading_metric, optional_table, read_document, read_table
 from kd.report.matrix import COUNTS, LEGEND, matrix_table
-from kd.report.page import flatten, render
+from kd.report.page import bound, flatten, render
 from kd.report.parts import comparable
 from kd.report.setting import value_name
 from kd.report.stamps import APART, under_mnar
@@ -68,7 +68,7 @@ def gather(record: RunRecord, folder: Path) -> dict[str, Any]:
         "trainings": record.metrics["trainings"],
         "rows": sorted(set(results["n"])) if len(results) else [],
         "seeds": words.count_seeds(results["seed"].nunique() if len(results) else 0),
-        "answer": _answer(record, values, axes, metric),
+        "answer": _answer(record, values, axes, metric) + bound(provenance),
         "axes": [
             {
                 "name": f"{axis}{label}",

@@ -22,6 +22,7 @@ from kd.cli import main
 from kd.models.package import load_package
 from kd.record import RunRecord, load_record, run_folder
 from kd.report.ablation import gather
+from kd.statistics.significance import holm
 from kd.study import run
 from kd.study.replicate import Silent
 
@@ -71,6 +72,17 @@ def test_every_cell_has_a_record_and_rows_in_one_table(small_grid) -> None:
     )
     shown = gather(load_record(folder), folder)["summaries"][""].query("node == 'student'")["area"].iloc[0]
     assert shown.startswith(f"{100 * areas['value'].mean():.1f}")
+
+
+def test_the_bayes_rule_is_a_bound_over_all_settings_at_once(small_grid) -> None:
+    folder = ablate(small_grid(WEIGHTS))
+    found = pd.read_parquet(folder / "bound.parquet")
+    alone = [pd.read_parquet(run_folder("run", run) / "bound.parquet") for run in load_record(folder).parents.values()]
+    assert found["p"].tolist() == [p for frame in alone for p in frame["p"]]
+    assert found["adjusted"].tolist() == pytest.approx(holm(found["p"].to_numpy()).tolist())
+    said = f"no method passes the Bayes rule (Holm over {len(found)} cells)"
+    assert json.loads((folder / "provenance.json").read_text())["bayes_bound"] == said
+    assert f"{said[0].upper()}{said[1:]}." in gather(load_record(folder), folder)["answer"]
 
 
 def test_seeds_of_mask_and_split_are_axes_and_their_shares_of_variance_are_told(small_grid) -> None:
