@@ -1,4 +1,7 @@
-"""The distillation graph as a picture: teachers on the left, students to their right, an arrow per edge."""
+"""The distillation graph as a picture: teachers on the left, students to their right, an arrow per edge.
+
+A dashed arrow leads from a node to one that starts from its weights.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,15 @@ def graph_picture(graph: Mapping[str, Any]) -> str:
     """
     nodes = graph.get("nodes", {})
     edges = {name: e for name, e in graph.get("edges", {}).items() if e["teacher"] in nodes and e["student"] in nodes}
-    places = place_nodes(nodes, edges)
-    curves = {name: _curve(name, edges, places) for name in edges}
+    starts = {
+        f"{name} starts from {origin}": {"teacher": origin, "student": name}
+        for name, node in nodes.items()
+        for origin in node.get("start", ())
+        if origin in nodes
+    }
+    arrows = {**edges, **starts}
+    places = place_nodes(nodes, arrows)
+    curves = {name: _curve(name, arrows, places) for name in arrows}
     labels = _labels(edges, curves, places)
     loops = any(edge["teacher"] == edge["student"] for edge in edges.values())
     right = max([x + WIDTH for x, _ in places.values()] + [x + w for x, _, w in labels.values()], default=0) + MARGIN
@@ -39,7 +49,7 @@ def graph_picture(graph: Mapping[str, Any]) -> str:
             f'aria-label="Distillation graph" style="{style}" font-family="inherit" font-size="13">',
             '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6.5" markerHeight="6.5" '
             'orient="auto"><path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>',
-            *(_line(curve) for curve in curves.values()),
+            *(_line(curve, dashed=name in starts) for name, curve in curves.items()),
             *(_box(name, nodes[name], place) for name, place in places.items()),
             *(_label(name, edges[name], place) for name, place in labels.items()),
             "</svg>",
@@ -162,10 +172,11 @@ def _meet(one: Box, other: Box) -> bool:
     return not beside and abs(one[1] - other[1]) < (one[3] + other[3]) / 2
 
 
-def _line(curve: Curve) -> str:
+def _line(curve: Curve, *, dashed: bool) -> str:
     (start, *rest) = (f"{x:.1f} {y:.1f}" for x, y in curve)
     path = f"M{start}C{' '.join(rest)}"
-    return f'<path d="{path}" fill="none" stroke="#555" stroke-width="1.3" marker-end="url(#arrow)"/>'
+    dash = ' stroke-dasharray="4 4"' if dashed else ""
+    return f'<path d="{path}" fill="none" stroke="#555" stroke-width="1.3"{dash} marker-end="url(#arrow)"/>'
 
 
 def _label(name: str, edge: Mapping[str, Any], place: tuple[float, float, float]) -> str:

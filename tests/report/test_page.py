@@ -153,3 +153,6 @@ def test_picture_tells_which_nodes_a_student_starts_from() -> None:
     picture = graph_picture({"nodes": {"student": node}})
     assert "started from one, two" in picture
     assert "started · any rows · drop 0.3" in picture
+    assert "dasharray" not in picture, "neither of them is drawn"
+    with_origin = graph_picture({"nodes": {"one": {"kind": "teacher"}, "student": node}, "edges": {"one": edge("one")}})
+    assert with_origin.count('stroke-dasharray="4 4"') == 1
