@@ -14,7 +14,9 @@ from kd.config import Study
 from kd.data import load_source
 from kd.distill.graph import part_faults
 from kd.report.contests import contests_table, decided, rivals_table
+from kd.statistics import STRICT
 from kd.statistics.intervals import crossed_difference
+from kd.statistics.verdicts import contest
 from kd.study.answers import FLOAT, Answers
 from kd.study.contests import contests
 from kd.study.evidence import Rows
@@ -156,3 +158,12 @@ def test_faults_name_the_contest(small_study) -> None:
     assert told(against=["student"]) == ["contests.best.against: expected rivals, 'student' itself not among them"]
     assert told(least=-1.0) == ["contests.best.least: expected at least 0, got -1.0"]
     assert "contests.best: unknown node or ensemble 'produkt'" in told(against=["produkt"])[0]
+
+
+def test_a_rival_that_is_as_good_is_beaten_no_more_often_than_a_contest_says() -> None:
+    random, wins, studies = np.random.default_rng(0), 0, 400
+    for _ in range(studies):
+        seed, row = 0.015 * random.standard_normal((20, 1)), 0.1 * random.standard_normal((1, 100))
+        found = crossed_difference(seed + row + 0.3 * random.standard_normal((20, 100)), margin=0.01)
+        wins += contest(found.estimate, *found.interval(STRICT), least=0.0) == "win"
+    assert wins <= stats.binom.ppf(0.999, studies, (1 - STRICT) / 2)
