@@ -84,6 +84,8 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
     if "claims" in record.files:
         frames["claims"] = pd.read_parquet(folder / record.files["claims"])
     frames["scores"] = scores(results, metric)[[*axes, "node", "seed", "what", "value"]].astype({"value": "float32"})
+    if "cost" in record.files:
+        frames["cost"] = pd.read_parquet(folder / record.files["cost"])[[*axes, "node", "steps", "parameters"]]
     frames["calibration"] = calibration(results)
     frames["subsets"] = over_seeds(results[results["metric"] == metric], ["node", "subset"])
     study = first_study(json.loads((folder / record.files["provenance"]).read_text()))

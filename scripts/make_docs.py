@@ -161,10 +161,11 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
     if kind == "verdicts" and name:
         return verdicts_table(name.split("+"), root / "docs" / "records")
-    if kind in ("value", "scores") and name:
-        from page_values import scores_table, value
+    if kind in ("value", "scores", "cost") and name:
+        import page_values
 
-        return value(name, root) if kind == "value" else scores_table(name, root)
+        make = {"value": page_values.value, "scores": page_values.scores_table, "cost": page_values.cost_table}[kind]
+        return make(name, root)
     if kind in ("figure", "heat", "graph") and name:
         from page_figures import picture
 
@@ -182,6 +183,7 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         "heat:RECORD/subsets/NODES",
         "graph:CONFIG/NODE",
         "scores:RECORD/AXIS/complete/NODES",
+        "cost:RECORD/AXIS/NODES",
         "value:RECORD/bound",
         "value:RECORD/claims/NAME",
         "value:RECORD/NODE/complete/SETTING",

@@ -1,6 +1,7 @@
 """Numbers of committed records for pages, each with its interval: one within a sentence, or a table of a few methods.
 
-`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis. A marker within a sentence is
+`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis, `cost:RECORD/AXIS/NODE+NODE` one of
+their optimiser steps and parameters. A marker within a sentence is
 `value:RECORD/claims/NAME`, what was measured of a claim, `value:RECORD/bound`, who passes the Bayes rule, or
 `value:RECORD/NODE/complete|mean/AXIS=VALUE&AXIS=VALUE`, a method's score over seeds in the settings with these values,
 the mean over all others; `ONE~OTHER` in the method's place is the first minus the second.
@@ -62,6 +63,42 @@ def scores_table(name: str, root: Path) -> str:
         raise RecordError(f"kd:scores:{name}: {path.name} has no {missing[0]!r}")
     own = [frame[(frame["node"] == node) & (frame["what"] == what)] for node in nodes]
     return markdown(along(pd.concat(own), axis, "accuracy").drop(columns="score"))
+
+
+def cost_table(name: str, root: Path) -> str:
+    """Return optimiser steps, those of all that a method is made from included, and parameters, a row per method.
+
+    Args:
+        name: what stands in the marker after `cost:`.
+        root: the checkout.
+
+    Raises:
+        RecordError: the marker is spelt otherwise, or its record has no such method or axis.
+    """
+    import pandas as pd
+
+    from kd.report.setting import value_name
+    from kd.report.tables import NOTHING, markdown
+
+    parts = name.split("/")
+    if len(parts) != 3:
+        raise RecordError(f"kd:cost:{name}: expected RECORD/AXIS/NODE+NODE")
+    path = root / "docs" / "records" / f"{parts[0]}_cost.parquet"
+    frame, nodes = pd.read_parquet(_there(f"cost:{name}", path)), parts[2].split("+")
+    missing = [one for one in nodes if one not in set(frame["node"])] + [parts[1]] * (parts[1] not in frame)
+    if missing:
+        raise RecordError(f"kd:cost:{name}: {path.name} has no {missing[0]!r}")
+    rows = []
+    for node in nodes:
+        own = frame[frame["node"] == node].groupby(parts[1], sort=False).first()
+        told = {value_name(value): _told(row["steps"], row["parameters"], NOTHING) for value, row in own.iterrows()}
+        rows.append({"method": node, **told})
+    return markdown(pd.DataFrame(rows))
+
+
+def _told(steps: float, parameters: float, nothing: str) -> str:
+    shown = [nothing if number != number else f"{int(number):,}" for number in (steps, parameters)]
+    return " / ".join(shown)
 
 
 def _bound(name: str, path: Path) -> str:

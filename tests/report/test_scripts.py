@@ -251,6 +251,15 @@ def test_the_difference_of_two_is_drawn_seed_by_seed(checkout):
     assert "| student | 23.0 [3.4, 42.6] | 21.0 [1.4, 40.6] |" in readme.read_text()
     document(checkout, "scores:some/use/complete/nobody")
     assert run(checkout) == 2
+    cost = [
+        {"use": use, "node": "student", "steps": n, "parameters": 12_345} for use, n in {"a": 400, "b": 800}.items()
+    ]
+    pd.DataFrame(cost).to_parquet(path.with_name("some_cost.parquet"))
+    readme = document(checkout, "cost:some/use/student")
+    assert run(checkout) == 0
+    assert "| student | 400 / 12,345 | 800 / 12,345 |" in readme.read_text()
+    document(checkout, "cost:some/use/nobody")
+    assert run(checkout) == 2
 
 
 def test_heat_maps_show_two_axes_and_subsets(checkout):
