@@ -75,7 +75,9 @@ def test_every_cell_has_a_record_and_rows_in_one_table(small_grid) -> None:
 
 
 def test_the_bayes_rule_is_a_bound_over_all_settings_at_once(small_grid) -> None:
-    folder = ablate(small_grid(WEIGHTS))
+    node = {"sees": ["m0", "m1"], "steps": 20, "model": {"width": 4}}
+    plain = {"nodes": {"both": node}, "edges": {}, "ensembles": {}, "contrasts": {}}
+    folder = ablate(small_grid({"nodes.*.optimizer.lr": [0.001, 0.003]}, **plain))
     found = pd.read_parquet(folder / "bound.parquet")
     alone = [pd.read_parquet(run_folder("run", run) / "bound.parquet") for run in load_record(folder).parents.values()]
     assert found["p"].tolist() == [p for frame in alone for p in frame["p"]]
