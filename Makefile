@@ -51,7 +51,7 @@ docs: environment  ## write the tables of README.md, docs/ and paper_repro.md fr
 docs-check: environment  ## fail where a document differs from its records
 	@$(PYTHON) scripts/make_docs.py --check
 
-repro: environment  ## records, pictures and numbers of paper_repro.md again, from an empty store (under an hour)
+repro: environment  ## records, pictures and numbers of paper_repro.md again, from an empty store
 	@$(PINNED) $(PYTHON) scripts/reproduce.py $(REPRO)
 
 repro-quick: environment  ## documents against records, and two recorded cells, chosen by the commit, trained again

@@ -115,10 +115,10 @@ def keep_ablation(record: RunRecord, folder: Path, prefix: str) -> list[Path]:
 def calibration(results: pd.DataFrame) -> pd.DataFrame:
     """Return accuracy, NLL and ECE with everything present as text, a row per method, the mean over settings."""
     from kd.report import tables
+    from kd.report.ablation import everything_present
     from kd.report.heatmap import over_seeds
 
-    largest = results.groupby("variant")["size"].transform("max")
-    whole = results[(results["size"] == largest) & (results["stage"] == "float")]
+    whole = everything_present(results[results["stage"] == "float"])
     shown = [name for name in ("accuracy", "nll", "ece") if name in set(whole["metric"])]
     found = over_seeds(whole[whole["metric"].isin(shown)], ["node", "metric"])
     text = [tables.interval(r.mean, r.low, r.high, r.metric) for r in found.itertuples(index=False)]

@@ -113,9 +113,7 @@ class Recorded(Picture):
 
     def read(self, parts: Sequence[str]) -> None:
         self.record = parts[0]
-        self.source = self.root / "docs" / "records" / f"{self.record}_{self.table}.parquet"
-        if not self.source.is_file():
-            raise self.refuse(f"docs/records/{self.source.name} is missing; keep the sweep's records")
+        self.source = committed(self.name, self.root, f"{self.record}_{self.table}.parquet")
 
     @cached_property
     def stamp(self) -> str:
@@ -123,14 +121,7 @@ class Recorded(Picture):
 
     def frame(self, needs: Sequence[str], nodes: Sequence[str]) -> pd.DataFrame:
         """Return the table, with these columns and methods."""
-        import pandas as pd
-
-        found = pd.read_parquet(self.source)
-        missing = [name for name in needs if name not in found]
-        missing += [one for name in nodes for one in name.split(MINUS) if one not in set(found["node"])]
-        if missing:
-            raise self.refuse(f"{self.source.name} has no {missing[0]!r}")
-        return found
+        return table_of(self.name, self.source, needs, nodes)
 
 
 class Curve(Recorded):
@@ -268,6 +259,34 @@ class Graph(Picture):
             "edges": {name: edge for name, edge in graph["edges"].items() if edge["student"] in found},
         }
         return graph_picture(own).replace('font-family="inherit"', 'font-family="sans-serif"')
+
+
+def committed(marker: str, root: Path, name: str) -> Path:
+    """Return a file of the committed records.
+
+    Raises:
+        RecordError: it is not there; the marker is named.
+    """
+    path = root / "docs" / "records" / name
+    if not path.is_file():
+        raise RecordError(f"kd:{marker}: docs/records/{name} is missing; keep the sweep's records")
+    return path
+
+
+def table_of(marker: str, path: Path, columns: Sequence[str], nodes: Sequence[str]) -> pd.DataFrame:
+    """Return a committed table that has these columns and methods, `ONE~OTHER` being two of them.
+
+    Raises:
+        RecordError: it lacks one; the marker is named.
+    """
+    import pandas as pd
+
+    found = pd.read_parquet(path)
+    missing = [name for name in columns if name not in found]
+    missing += [one for name in nodes for one in name.split(MINUS) if one not in set(found["node"])]
+    if missing:
+        raise RecordError(f"kd:{marker}: {path.name} has no {missing[0]!r}")
+    return found
 
 
 def difference(frame: pd.DataFrame, name: str) -> pd.DataFrame:

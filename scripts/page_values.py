@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from page_figures import MINUS, difference
+from page_figures import MINUS, committed, difference, table_of
 
 from kd.errors import RecordError
 
@@ -29,12 +29,12 @@ def value(name: str, root: Path) -> str:
     """
     record, *parts = name.split("/")
     if parts == ["bound"]:
-        return _bound(name, root / "docs" / "records" / f"{record}_provenance.json")
+        return _bound(name, committed(f"value:{name}", root, f"{record}_provenance.json"))
     if len(parts) == 2 and parts[0] == "claims":
-        return _claimed(name, root / "docs" / "records" / f"{record}_claims.parquet", parts[1])
+        return _claimed(name, committed(f"value:{name}", root, f"{record}_claims.parquet"), parts[1])
     if len(parts) not in (2, 3) or parts[1] not in ("complete", "mean"):
         raise RecordError(f"kd:value:{name}: expected RECORD/claims/NAME or RECORD/NODE/complete|mean/AXIS=VALUE")
-    return _scored(name, root / "docs" / "records" / f"{record}_scores.parquet", *parts)
+    return _scored(name, committed(f"value:{name}", root, f"{record}_scores.parquet"), *parts)
 
 
 def scores_table(name: str, root: Path) -> str:
@@ -56,11 +56,8 @@ def scores_table(name: str, root: Path) -> str:
     if len(parts) != 4 or parts[2] not in ("complete", "mean"):
         raise RecordError(f"kd:scores:{name}: expected RECORD/AXIS/complete|mean/NODE+NODE")
     record, axis, what, nodes = parts[0], parts[1], parts[2], parts[3].split("+")
-    path = root / "docs" / "records" / f"{record}_scores.parquet"
-    frame = pd.read_parquet(_there(f"scores:{name}", path))
-    missing = [one for one in nodes if one not in set(frame["node"])] + [axis] * (axis not in frame)
-    if missing:
-        raise RecordError(f"kd:scores:{name}: {path.name} has no {missing[0]!r}")
+    path = committed(f"scores:{name}", root, f"{record}_scores.parquet")
+    frame = table_of(f"scores:{name}", path, [axis], nodes)
     own = [frame[(frame["node"] == node) & (frame["what"] == what)] for node in nodes]
     return markdown(along(pd.concat(own), axis, "accuracy").drop(columns="score"))
 
@@ -83,14 +80,12 @@ def cost_table(name: str, root: Path) -> str:
     parts = name.split("/")
     if len(parts) != 3:
         raise RecordError(f"kd:cost:{name}: expected RECORD/AXIS/NODE+NODE")
-    path = root / "docs" / "records" / f"{parts[0]}_cost.parquet"
-    frame, nodes = pd.read_parquet(_there(f"cost:{name}", path)), parts[2].split("+")
-    missing = [one for one in nodes if one not in set(frame["node"])] + [parts[1]] * (parts[1] not in frame)
-    if missing:
-        raise RecordError(f"kd:cost:{name}: {path.name} has no {missing[0]!r}")
+    (record, axis, named), marker = parts, f"cost:{name}"
+    nodes = named.split("+")
+    frame = table_of(marker, committed(marker, root, f"{record}_cost.parquet"), [axis], nodes)
     rows = []
     for node in nodes:
-        own = frame[frame["node"] == node].groupby(parts[1], sort=False).first()
+        own = frame[frame["node"] == node].groupby(axis, sort=False).first()
         told = {value_name(value): _told(row["steps"], row["parameters"], NOTHING) for value, row in own.iterrows()}
         rows.append({"method": node, **told})
     return markdown(pd.DataFrame(rows))
@@ -102,7 +97,7 @@ def _told(steps: float, parameters: float, nothing: str) -> str:
 
 
 def _bound(name: str, path: Path) -> str:
-    told = json.loads(_there(f"value:{name}", path).read_text()).get("bayes_bound")
+    told = json.loads(path.read_text()).get("bayes_bound")
     if not told:
         raise RecordError(f"kd:value:{name}: {path.name} says nothing of the Bayes rule; its data have no known law")
     return str(told)
@@ -113,7 +108,7 @@ def _claimed(name: str, path: Path, claim: str) -> str:
 
     from kd.report.tables import interval
 
-    frame = pd.read_parquet(_there(f"value:{name}", path)).set_index("claim")
+    frame = pd.read_parquet(path).set_index("claim")
     if claim not in frame.index or pd.isna(frame.loc[claim, "estimate"]):
         raise RecordError(f"kd:value:{name}: {path.name} has no number for {claim!r}")
     row = frame.loc[claim]
@@ -127,7 +122,7 @@ def _scored(name: str, path: Path, node: str, what: str, settings: str = "") -> 
     from kd.report.tables import interval
     from kd.statistics.intervals import mean_interval
 
-    frame = pd.read_parquet(_there(f"value:{name}", path))
+    frame = pd.read_parquet(path)
     frame = frame[frame["what"] == what]
     for axis, _, wanted in (one.partition("=") for one in settings.split("&") if one):
         if axis not in frame:
@@ -137,9 +132,3 @@ def _scored(name: str, path: Path, node: str, what: str, settings: str = "") -> 
     if not len(own):
         raise RecordError(f"kd:value:{name}: {path.name} has no such score")
     return interval(*mean_interval(own.groupby("seed")["value"].mean().to_numpy(float)), signed=MINUS in node)
-
-
-def _there(name: str, path: Path) -> Path:
-    if not path.is_file():
-        raise RecordError(f"kd:{name}: docs/records/{path.name} is missing; keep the sweep's records")
-    return path

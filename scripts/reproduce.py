@@ -12,7 +12,7 @@ with `--resume`. They end by saying which verdicts and figures are those that we
 from __future__ import annotations
 
 import argparse
-import hashlib
+import random
 import subprocess
 import sys
 import tempfile
@@ -142,15 +142,14 @@ def quick() -> int:
     if make_docs.run_documents(ROOT, write=False):
         return 1
     sweeps = [name for name in PAGE if (RECORDS / f"{name}_scores.parquet").is_file()]
-    draws = _draws(commit())
+    draw = random.Random(commit())
     wrong = 0
     with tempfile.TemporaryDirectory() as store:
         os.environ["KD_RUNS"] = store
         for _ in range(CELLS):
-            prefix = sweeps[next(draws) % len(sweeps)]
+            prefix = draw.choice(sweeps)
             plan = make_plan(load_grid(ROOT / PAGE[prefix]))
-            small = [cell for cell in plan.cells if cell.run and cost(plan, cell) <= MOST]
-            cell = small[next(draws) % len(small)]
+            cell = draw.choice([cell for cell in plan.cells if cell.run and cost(plan, cell) <= MOST])
             told, agrees = recompute(plan, cell, recorded(prefix)["scores"])
             wrong += not agrees
             name = f"{prefix}, {plan.grid.variants[cell.place[0]].name}, {cell.node}, seed {cell.place[1]}"
@@ -162,14 +161,6 @@ def commit() -> str:
     """Return the hash of the commit that is checked out; of nothing where there is no repository."""
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip()
-
-
-def _draws(text: str) -> Any:
-    """Yield whole numbers that follow from a text."""
-    place = 0
-    while True:
-        yield int(hashlib.sha256(f"{text} {place}".encode()).hexdigest(), 16)
-        place += 1
 
 
 def needed(plan: Plan, cell: Cell) -> list[Any]:
@@ -195,6 +186,7 @@ def recompute(plan: Plan, cell: Cell, scores: pd.DataFrame) -> tuple[str, bool]:
         what came of it, and whether it agrees: bit for bit, or on another kind of machine within the recorded scores
         of its seeds.
     """
+    from kd.ablate.table import flat
     from kd.ablate.work import train_stack
     from kd.study.replicate import Silent
 
@@ -205,7 +197,7 @@ def recompute(plan: Plan, cell: Cell, scores: pd.DataFrame) -> tuple[str, bool]:
     values = plan.grid.variants[variant].values
     own = scores[(scores["node"] == cell.node) & (scores["what"] == "complete")]
     for axis, value in values.items():
-        own = own[own[axis] == value]
+        own = own[own[axis] == flat(value)]
     recorded_score = float(own.loc[own["seed"] == seed, "value"].iloc[0])
     found = complete_score(plan, cell)
     if abs(found - recorded_score) < 1e-6:

@@ -141,14 +141,18 @@ def scores(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     chosen = results[(results["metric"] == metric) & (results["stage"] == "float")]
     chosen = chosen.drop(columns=["n", "metric"])
     keys = ["variant", "node", "seed"]
-    variants = chosen.groupby("variant")  # the grid may vary how many modalities there are
-    largest = chosen["size"] == variants["size"].transform("max")
-    whole = chosen[largest].assign(what="complete")
+    variants = chosen.groupby("variant")
+    whole = everything_present(chosen).assign(what="complete")
     answered = chosen.groupby(keys)["subset"].transform("nunique") == variants["subset"].transform("nunique")
     every = chosen[answered].drop(columns=["value"]).drop_duplicates(keys)
     means = chosen[answered].groupby(keys, as_index=False)["value"].mean()
     found = [whole, every.merge(means, on=keys).assign(what="mean")]
     return pd.concat(found, ignore_index=True).drop(columns=["subset", "size"])
+
+
+def everything_present(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each variant's largest subset: a grid may vary how many modalities there are."""
+    return results[results["size"] == results.groupby("variant")["size"].transform("max")]
 
 
 def along(values: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
