@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
@@ -19,7 +20,6 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import (
     binary_calibration_error,
     multiclass_accuracy,
-    multilabel_auroc,
     multilabel_f1_score,
 )
 from torchmetrics.functional.regression import r2_score
@@ -38,20 +38,20 @@ LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
 def ranking_score(probabilities: Tensor, truth: Tensor) -> dict[str, float]:
     """Return the area under the ROC curve, the mean over columns, as `auroc`; nothing where no column has one.
 
-    A column whose rows are all alike has no curve: it takes no part in the mean, where torchmetrics would count it as 0
-    or leave it out depending on which value is missing.
+    The area is Mann and Whitney's U over the number of pairs, ties counted half: ranks of all columns at once, where
+    torchmetrics draws curve after curve. A column whose rows are all alike has none and takes no part in the mean.
 
     Args:
         probabilities: [N, C].
         truth: bool [N, C]; of classes, one against the rest.
     """
-    ranked = truth.any(dim=0) & ~truth.all(dim=0)
-    count = int(ranked.sum())
-    if count == 0:
+    positive = truth.sum(dim=0).double()
+    pairs = positive * (len(truth) - positive)
+    if not pairs.any():
         return {}
-    # A second column keeps torchmetrics' shape where one is left.
-    columns = ranked.nonzero()[:, 0] if count > 1 else ranked.nonzero()[:, 0].repeat(2)
-    return {"auroc": float(multilabel_auroc(probabilities[:, columns], truth[:, columns].long(), len(columns)))}
+    rank = torch.from_numpy(rankdata(probabilities.numpy(force=True), axis=0)).to(truth.device)
+    above = (rank * truth).sum(dim=0) - positive * (positive + 1) / 2
+    return {"auroc": float((above / pairs)[pairs > 0].mean())}
 
 
 class Task:
@@ -171,7 +171,8 @@ class Multiclass(Task):
         }
 
     def _further(self, logits: Tensor, label: Tensor) -> dict[str, float]:
-        proper = {name: float(self.row_scores(logits, label)[name].mean()) for name in ("nll", "brier")}
+        each = self.row_scores(logits, label)
+        proper = {name: float(each[name].mean()) for name in ("nll", "brier")}
         return ranking_score(self.probabilities(logits), F.one_hot(label, self.outputs).bool()) | proper
 
 
