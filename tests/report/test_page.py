@@ -4,6 +4,7 @@ import sys
 from html.parser import HTMLParser
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from kd.errors import RecordError
@@ -130,6 +131,23 @@ def test_labels_of_the_graph_meet_no_box_and_no_other_label():
     for (x, y, w, h), (left, top, width, height) in combinations(boxes, 2):
         assert x + w <= left or left + width <= x or y + h <= top or top + height <= y
     assert "view own" not in picture
+
+
+def test_no_arrow_passes_behind_a_box():
+    pairs = ["ab", "bc", "cd", "ac", "ad", "bd", "ae", "ed"]
+    edges = {pair: edge(pair[0]) | {"student": pair[1]} for pair in pairs}
+    picture = graph_picture({"nodes": {name: {"kind": "student"} for name in "abcde"}, "edges": edges})
+    boxes = [tuple(map(float, b)) for b in re.findall(r'<rect x="(\S+)" y="(\S+)" width="216" height="62"', picture)]
+    drawn = re.findall(r'd="(M[^"]*C[^"]*)"', picture)
+    paths = [np.array(re.findall(r"[\d.]+", path), float).reshape(-1, 2) for path in drawn]
+    assert (len(boxes), len(paths)) == (5, len(pairs))
+    curves = np.array([path[at : at + 4] for path in paths for at in range(0, len(path) - 1, 3)])
+    t = np.linspace(0, 1, 101)
+    weights = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3])
+    points = np.einsum("wt,cwa->cta", weights, curves).reshape(-1, 2)
+    for x, y in boxes:
+        inside = ((points > (x, y)) & (points < (x + 216, y + 62))).all(axis=1)
+        assert not inside.any()
 
 
 def test_rows_stand_by_kind_and_then_by_pass(reported):
