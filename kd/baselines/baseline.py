@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from torch import Tensor
 
 from kd.baselines.examples import Examples
@@ -83,7 +85,7 @@ class Baseline(ABC):
         if len(source.label[ids].unique()) < 2:
             raise DataError(f"{called}: expected training rows of 2 classes or more; give more rows, or stratify them")
         self.source, sees = source, [name for name in source.modalities if name in sees]
-        with threadpool_limits(limits=1):
+        with _pools().limit(limits=1):
             self.features = Features(source, sees, ids, available, reading=self.reading, form=self.form)
             wanted = self.features.of(validation, source.observed)
             patterns = [np.array([name in subset for name in sees]) for subset in judged]
@@ -92,7 +94,7 @@ class Baseline(ABC):
 
     def logits(self, ids: Tensor, available: Tensor) -> Tensor:
         """Return log-probabilities [n, C] of rows under an availability bool [N, M]; an unseen class has the least."""
-        with threadpool_limits(limits=1):
+        with _pools().limit(limits=1):
             found, classes = self._probabilities(self.features.of(ids, available))
         full = np.full((len(ids), self.source.classes), LEAST)
         full[:, classes] = np.maximum(found, LEAST)
@@ -111,3 +113,9 @@ class Baseline(ABC):
     @abstractmethod
     def _probabilities(self, rows: Examples) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return [n, K] and the K classes that its columns stand for."""
+
+
+@cache
+def _pools() -> Any:
+    """Return the process's thread pools; looking for them takes as long as a small classifier's answers."""
+    return ThreadpoolController()
