@@ -3,6 +3,7 @@
 python scripts/reproduce.py            every sweep that the page leads with, then the page (`make repro`)
 python scripts/reproduce.py --full     every further sweep on record (`make repro-full`)
 python scripts/reproduce.py --emoji    pictures and words, which no stack makes cheap (`make repro-emoji`)
+python scripts/reproduce.py RECORD     one of these sweeps alone, by the name of its record (`best_contest`)
 python scripts/reproduce.py --quick    two cells, chosen by the commit, against the records (`make repro-quick`)
 
 All but the last start from an empty store of their own, so nothing finished before counts; one that was stopped goes on
@@ -60,6 +61,8 @@ MOST = 700
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 where what was made again agrees with what is committed, 1 where it does not, 2 for the user's error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = {**PAGE, **FURTHER, **EMOJI}
+    parser.add_argument("record", nargs="?", choices=every, metavar="RECORD", help=f"one of {', '.join(every)}")
     parser.add_argument("--full", action="store_true", help="the sweeps that have no limit of time")
     parser.add_argument("--emoji", action="store_true", help="the sweep of pictures and words")
     parser.add_argument("--quick", action="store_true", help="recompute two cells, write nothing")
@@ -69,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.quick:
             return quick()
+        if options.record:
+            return again({options.record: every[options.record]}, options.record, options)
         name = "full" if options.full else "emoji" if options.emoji else "page"
         return again({"full": FURTHER, "emoji": EMOJI, "page": PAGE}[name], name, options)
     except KDError as error:
@@ -99,7 +104,10 @@ def again(sweeps: Mapping[str, str], name: str, options: argparse.Namespace) -> 
         told, same = compared(before, recorded(prefix))
         differ = differ or not same
         print(f"{prefix}: {told}", flush=True)
-    print(f"trainings: computed {computed}, reused {reused}, {(time.perf_counter() - started) / 60:.1f} minutes")
+    minutes = (time.perf_counter() - started) / 60
+    # What an empty store has, this very run has put there.
+    told = f"reused {reused}" if options.resume else f"reused 0 ({reused} that two sweeps share are counted once)"
+    print(f"trainings: computed {computed}, {told}, {minutes:.1f} minutes")
     make_docs.run_documents(ROOT, write=True)
     print(f"page: {ROOT / 'paper_repro.md'}")
     return int(differ)
