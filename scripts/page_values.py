@@ -2,7 +2,8 @@
 
 `scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis, `cost:RECORD/AXIS/NODE+NODE` one of
 their optimiser steps and parameters. A marker within a sentence is
-`value:RECORD/claims/NAME`, what was measured of a claim, `value:RECORD/bound`, who passes the Bayes rule, or
+`value:RECORD/claims/NAME`, what was measured of a claim, `value:RECORD/bound`, who passes the Bayes rule,
+`value:RECORD+RECORD/minutes`, how long sweeps took together, or
 `value:RECORD/NODE/complete|mean/AXIS=VALUE&AXIS=VALUE`, a method's score over seeds in the settings with these values,
 the mean over all others; `ONE~OTHER` in the method's place is the first minus the second.
 """
@@ -30,6 +31,9 @@ def value(name: str, root: Path) -> str:
     record, *parts = name.split("/")
     if parts == ["bound"]:
         return _bound(name, committed(f"value:{name}", root, f"{record}_provenance.json"))
+    if parts == ["minutes"]:
+        tables = [committed(f"value:{name}", root, f"{one}_facts.parquet") for one in record.split("+")]
+        return f"{sum(map(_minutes, tables)):.0f}"
     if len(parts) == 2 and parts[0] == "claims":
         return _claimed(name, committed(f"value:{name}", root, f"{record}_claims.parquet"), parts[1])
     if len(parts) not in (2, 3) or parts[1] not in ("complete", "mean"):
@@ -101,6 +105,12 @@ def _bound(name: str, path: Path) -> str:
     if not told:
         raise RecordError(f"kd:value:{name}: {path.name} says nothing of the Bayes rule; its data have no known law")
     return str(told)
+
+
+def _minutes(path: Path) -> float:
+    import pandas as pd
+
+    return float(pd.read_parquet(path).set_index("fact").loc["minutes", "value"].replace(",", ""))
 
 
 def _claimed(name: str, path: Path, claim: str) -> str:

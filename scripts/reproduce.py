@@ -106,7 +106,8 @@ def again(sweeps: Mapping[str, str], name: str, options: argparse.Namespace) -> 
         print(f"{prefix}: {told}", flush=True)
     minutes = (time.perf_counter() - started) / 60
     # What an empty store has, this very run has put there.
-    told = f"reused {reused}" if options.resume else f"reused 0 ({reused} that two sweeps share are counted once)"
+    shared = f" ({reused} that two sweeps share are counted once)" if reused else ""
+    told = f"reused {reused}" if options.resume else f"reused 0{shared}"
     print(f"trainings: computed {computed}, {told}, {minutes:.1f} minutes")
     make_docs.run_documents(ROOT, write=True)
     print(f"page: {ROOT / 'paper_repro.md'}")

@@ -262,6 +262,17 @@ def test_the_difference_of_two_is_drawn_seed_by_seed(checkout):
     assert run(checkout) == 2
 
 
+def test_minutes_of_several_sweeps_are_added(checkout):
+    for name, minutes in {"one": "7.6", "two": "1,200.1"}.items():
+        facts = pd.DataFrame([{"fact": "cells", "value": "4"}, {"fact": "minutes", "value": minutes}])
+        facts.to_parquet(checkout / "docs" / "records" / f"{name}_facts.parquet")
+    readme = document(checkout, "value:one+two/minutes")
+    assert run(checkout) == 0
+    assert "minutes -->1208<!--" in readme.read_text()
+    document(checkout, "value:one+three/minutes")
+    assert run(checkout) == 2
+
+
 def test_heat_maps_show_two_axes_and_subsets(checkout):
     records = checkout / "docs" / "records"
     rows = [
