@@ -276,12 +276,15 @@ def committed(marker: str, root: Path, name: str) -> Path:
 def table_of(marker: str, path: Path, columns: Sequence[str], nodes: Sequence[str]) -> pd.DataFrame:
     """Return a committed table that has these columns and methods, `ONE~OTHER` being two of them.
 
+    A marker is one word, and so are the methods in it: the Bayes rule is `Bayes_rule`.
+
     Raises:
         RecordError: it lacks one; the marker is named.
     """
     import pandas as pd
 
     found = pd.read_parquet(path)
+    found["node"] = found["node"].str.replace(" ", "_")
     missing = [name for name in columns if name not in found]
     missing += [one for name in nodes for one in name.split(MINUS) if one not in set(found["node"])]
     if missing:

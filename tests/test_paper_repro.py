@@ -76,6 +76,15 @@ def more_modalities_do_not_help() -> bool:
     return bool(found[5] < found[2])
 
 
+def logistic_is_best_on_synthetic() -> bool:
+    found = means("kdd2020_synthetic_sweep", "mask.complete").drop(index="Bayes rule")
+    return set(found[[20, 50, 100]].idxmax()) == {"logistic"}
+
+
+def teachers_do_harm_on_synthetic() -> bool:
+    return bool(gain("kdd2020_synthetic_sweep", "mask.complete")[500] < 0)
+
+
 def best_calibrated() -> bool:
     table = calibration()
     table = table[table["accuracy"] > 50]
@@ -128,6 +137,8 @@ SENTENCES: dict[str, Callable[[], bool]] = {
     "more modalities do not help it, they help what it is compared with": more_modalities_do_not_help,
     "no other method has a lower NLL or, among those worth using, a lower calibration": best_calibrated,
     "The product of the teachers needs no student, and beats the student": lambda: behind("product"),
+    "A logistic regression with flags is the best of all with few complete rows": logistic_is_best_on_synthetic,
+    "With 500 complete rows the teachers do harm": teachers_do_harm_on_synthetic,
     "sees every row, what is absent masked, needs no teacher": lambda: behind("masked", "started_complete"),
     "it wins against everything that learns from the labels alone, in all four settings": beats_what_learns_from_labels,
     "are behind in the mean over subsets in all four": ahead_of_the_others_with_unlabelled_rows,
