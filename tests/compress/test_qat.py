@@ -138,6 +138,7 @@ def noting(graph: Model, ranges: Ranges) -> Model:
 
 
 @pytest.mark.parametrize("names", [OF_WORDS, OF_PICTURES], ids=["words", "pictures"])
+@pytest.mark.exact_int8
 def test_int8_graph_answers_like_the_network_that_rounded_in_training(names: tuple[str, ...]) -> None:
     model = of_kinds(names)
     rows, unseen = (rows_of(model, 128, seed) for seed in (1, 2))
@@ -167,6 +168,7 @@ def unsigned() -> tuple[nn.Module, torch.Tensor]:
 
 
 @pytest.mark.parametrize("make", [signed, unsigned])
+@pytest.mark.exact_int8
 def test_layers_with_nothing_but_relu_between_give_the_same_numbers_in_int8(
     make: Callable[[], tuple[nn.Module, torch.Tensor]],
 ) -> None:
@@ -181,6 +183,7 @@ def test_layers_with_nothing_but_relu_between_give_the_same_numbers_in_int8(
     assert ((expected - got).abs() < 1e-3 * expected.abs().max()).double().mean() > 0.9
 
 
+@pytest.mark.exact_int8
 def test_a_network_trained_for_signed_activations_gives_the_same_numbers_in_signed_int8() -> None:
     torch.manual_seed(0)
     network, rows = as_network(*signed())

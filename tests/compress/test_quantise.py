@@ -72,6 +72,7 @@ def test_calibration_without_rows_is_refused(rows: Batch) -> None:
         calibration(Context(rows), NAMES, rows=0)
 
 
+@pytest.mark.exact_int8
 def test_filler_of_absent_rows_does_not_set_the_branch_ranges() -> None:
     # Means 1000 deviations from zero: a standardised filler 0 would stretch every scale a hundredfold.
     torch.manual_seed(0)
@@ -86,6 +87,7 @@ def quantised(model: Classifier, rows: Batch, **settings: object) -> tuple[Model
     return StaticInt8(**settings)(export(model.eval()), Context(rows, "multiclass"))  # type: ignore[arg-type]
 
 
+@pytest.mark.exact_int8
 def test_zeros_that_encoders_read_set_the_branch_ranges() -> None:
     # Means 5 deviations from zero: ranges of measured rows alone would cut off what stands in for absent ones.
     torch.manual_seed(0)
@@ -97,6 +99,7 @@ def test_zeros_that_encoders_read_set_the_branch_ranges() -> None:
 
 
 @pytest.mark.parametrize("name", ["knn", pytest.param("ridge", marks=pytest.mark.slow)])
+@pytest.mark.exact_int8
 def test_what_computes_absent_inputs_stays_float(name: str, rows: Batch) -> None:
     torch.manual_seed(0)
     model = Classifier({"fou": [12], "zer": [20], "mor": [4]}, 4, width=16, absent={"name": name})
@@ -128,6 +131,7 @@ def convolved() -> Model:
 
 
 @pytest.mark.parametrize(("activations", "zeros"), [("auto", np.uint8), ("unsigned", np.uint8), ("signed", np.int8)])
+@pytest.mark.exact_int8
 def test_convolutions_are_quantised_and_answers_stay(convolved: Model, activations: str, zeros: type) -> None:
     graph, evidence = StaticInt8(activations=activations)(convolved, Context(pictures(128)))  # type: ignore[arg-type]
     onnx.checker.check_model(graph, full_check=True)
@@ -195,6 +199,7 @@ def wordy() -> tuple[Classifier, Batch]:
     return model, Batch.of(inputs, torch.zeros(128)).with_present(torch.rand(128, 2, generator=draw) > 0.3)
 
 
+@pytest.mark.exact_int8
 def test_tables_of_embeddings_become_int8_and_answers_stay() -> None:
     model, rows = wordy()
     graph, evidence = quantised(model, rows)
@@ -221,6 +226,7 @@ def hurt() -> tuple[Classifier, Batch]:
     return model, rows
 
 
+@pytest.mark.exact_int8
 def test_sensitive_layers_stay_float_until_the_budget_holds() -> None:
     model, rows = hurt()
     _, without = quantised(model, rows)
@@ -238,6 +244,7 @@ def test_sensitive_layers_stay_float_until_the_budget_holds() -> None:
     assert evidence["int8_share"] == 0.6
 
 
+@pytest.mark.exact_int8
 def test_the_model_card_says_which_branch_and_layer_int8_hurts(tmp_path: Path) -> None:
     model, rows = hurt()
     passes = {"graph": {"name": "onnx"}, "int8": {"name": "static_int8", "budget": 0.05}}
