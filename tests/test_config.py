@@ -142,6 +142,16 @@ def test_fault_names_its_place(changes: dict[str, Any], expected: str) -> None:
     assert all("\n" not in fault for fault in found)
 
 
+def test_fault_that_nodes_share_is_told_once() -> None:
+    from kd.study import faults
+
+    nodes = {name: {"sees": ["m0"]} for name in ("t", "s")}
+    found = faults(parse(tree(defaults={"model": {"encoder": {"name": "x"}}}, nodes=nodes)))
+    assert len(found) == 1, found
+    assert found[0].startswith("nodes.t.model.encoder.name: unknown")
+    assert found[0].endswith("(the same in other nodes: 1)")
+
+
 def test_modality_that_no_teacher_sees_is_no_fault_but_told() -> None:
     from kd.distill.same import notes
     from kd.study import faults

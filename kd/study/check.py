@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,9 @@ from kd.study.ensembles import name_faults, task_faults
 from kd.study.leaks import data_faults as leaks
 from kd.study.replicate import mask_seed, setting_for, split_for
 from kd.tasks import make_task
+
+OF_MANY = re.compile(r"(?P<kind>nodes|edges|baselines)\.[^.:]+(?P<what>[.:].*)")
+"""A fault of one node among others, up to its name and from there on."""
 
 
 def load(study: Study) -> Source:
@@ -63,15 +67,27 @@ def checked(study: Study, file: str = "", source_of: Callable[[Study], Source] =
     """
     found = part_faults(study) + name_faults(study) + faults_of_test(study) + _compress_faults(study)
     if found:
-        raise ConfigError(found, file)
+        raise ConfigError(told_once(found), file)
     try:
         source = source_of(study)
     except ConfigError as error:
         raise ConfigError(error.faults, file) from None
     found = data_faults(study, source.modalities) + task_faults(study, source) or trial_faults(study, source)
     if found:
-        raise ConfigError(found, file)
+        raise ConfigError(told_once(found), file)
     return source
+
+
+def told_once(found: Sequence[str]) -> list[str]:
+    """Return faults in their order, with one that several nodes share, as they do what `defaults` says, told once."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for fault in found:
+        of_many = OF_MANY.fullmatch(fault)
+        alike.setdefault((of_many["kind"], of_many["what"]) if of_many else (fault,), []).append(fault)
+    return [
+        first + (f" (the same in other {kind[0]}: {len(more)})" if more else "")
+        for kind, (first, *more) in alike.items()
+    ]
 
 
 def faults(study: Study, source_of: Callable[[Study], Source] = examined) -> list[str]:
