@@ -157,6 +157,16 @@ def test_ngrams_are_those_of_scikit_learn_and_unseen_ones_are_left_out() -> None
     assert made.modality.vocabulary == 7
 
 
+def test_a_text_is_cut_into_ngrams_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = NGrams.trained(["cat", "car"], length=8)
+    first = made(["cat", None, "bat"])
+    assert torch.equal(made(["cat", "cat"]), first[[0, 0]])
+    monkeypatch.setattr(made, "_cut", None)
+    assert torch.equal(made(["bat", "cat", None]), first[[2, 0, 1]])
+    with pytest.raises(TypeError):
+        made(["rat"])
+
+
 def test_ngrams_keep_the_frequent_ones_and_come_back_from_their_state() -> None:
     made = NGrams.trained(["cat", "cat", "car"], length=3, vocabulary=4, letters=(2, 2))
     assert made(["cart"]).tolist() == [[1, 2, 4]]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Pieces = Literal["wordpiece", "ngrams"]
 """What words are cut into, where the pieces are learnt from training rows."""
+REMEMBERED = 2**16
+"""Texts at most whose letter n-grams stay in memory."""
 
 
 class Tokenizer(Processor):
@@ -145,6 +147,7 @@ class NGrams(Processor):
         self.known, self.length, self.letters = list(known), length, (letters[0], letters[1])
         self._ids = {gram: place + 1 for place, gram in enumerate(self.known)}
         self._cut = letter_ngrams(*self.letters)
+        self._met: dict[str, Tensor] = {}
         self.modality = Modality((length,), "text", vocabulary=len(self.known) + 1, pad=0)
 
     @classmethod
@@ -167,10 +170,20 @@ class NGrams(Processor):
     def __call__(self, values: Sequence[Any]) -> Tensor:
         out = torch.zeros(len(values), self.length, dtype=torch.int64)
         for row, text in enumerate(values):
-            grams = set(self._cut(str(text))) if text is not None else set()
-            found = sorted(self._ids[gram] for gram in grams if gram in self._ids)[: self.length]
-            out[row, : len(found)] = torch.tensor(found, dtype=torch.int64)
+            if text is not None:
+                found = self._found(str(text))
+                out[row, : len(found)] = found
         return out
+
+    def _found(self, text: str) -> Tensor:
+        """Return the ids in a text; every epoch asks for the same, and cutting took a fifth of a training."""
+        found = self._met.get(text)
+        if found is None:
+            grams = {self._ids[gram] for gram in self._cut(text) if gram in self._ids}
+            found = torch.tensor(sorted(grams)[: self.length], dtype=torch.int64)
+            if len(self._met) < REMEMBERED:
+                self._met[text] = found
+        return found
 
     def resized(self, length: int) -> NGrams:
         """Return the same processor with another number of ids per row."""
