@@ -7,7 +7,8 @@ PYTHON := $(BIN)/python
 # fight over them.
 PINNED := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 WORKERS ?= 2
-PYTEST := $(PINNED) $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+# Files in their own order: by the number of tests, as they would come, the last are a few long tests, and a worker idles.
+PYTEST := $(PINNED) $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help environment demo test test-all lint style types rooms bench docs docs-check repro repro-quick repro-full repro-emoji clean
 

@@ -32,7 +32,7 @@ def advised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         tree = {
             "nodes": NODES,
             "ensembles": {"late": {"members": ["*"], "combine": "product"}},
-            "defaults": {"select": "subsets", "steps": 300, "validate_every": 100},
+            "defaults": {"select": "subsets", "steps": 150, "validate_every": 50},
             "simple": ["late", "masked", "*"],
             "seeds": 5,
             **parts,
@@ -68,8 +68,8 @@ def test_modalities_that_tell_the_label_only_together_want_a_fusion_that_multipl
 ) -> None:
     # Late fusion, and a linear head on representations side by side, add what the modalities say: they stay at chance.
     joint = {"sees": ["*"], "drop": 0.3, "model": {"fusion": {"name": "transformer", "layers": 1}}}
-    nodes = {**NODES, "joint": joint}
-    advice = advised("complete", data=xor(tmp_path), mask={"name": "mcar", "rate": 0.2}, nodes=nodes)
+    parts = {"nodes": {**NODES, "joint": joint}, "defaults": {"select": "subsets", "steps": 300, "validate_every": 100}}
+    advice = advised("complete", data=xor(tmp_path), mask={"name": "mcar", "rate": 0.2}, **parts)
     assert advice.advised == "joint"
     assert advice.difference is not None
     assert advice.difference.low > 0.1

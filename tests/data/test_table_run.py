@@ -26,7 +26,7 @@ def study_of(data: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "data": data,
-        "seeds": 2,
+        "seeds": 1,
         "split": {"test": 0.3, "validation": 0.2},
         "defaults": {**node, "model": model},
         "nodes": {
