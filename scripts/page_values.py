@@ -1,7 +1,8 @@
 """Numbers of committed records for pages, each with its interval: one within a sentence, or a table of a few methods.
 
-`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis, `cost:RECORD/AXIS/NODE+NODE` one of
-their optimiser steps and parameters. A marker within a sentence is
+`scores:RECORD/AXIS/complete|mean/NODE+NODE` is a table of methods along an axis, with `/AXIS=VALUE&AXIS=VALUE` behind
+it in the settings with these values alone; `cost:RECORD/AXIS/NODE+NODE` one of their optimiser steps and parameters. A
+marker within a sentence is
 `value:RECORD/claims/NAME`, what was measured of a claim, `value:RECORD/bound`, who passes the Bayes rule,
 `value:RECORD+RECORD/minutes`, how long sweeps took together, or
 `value:RECORD/NODE/complete|mean/AXIS=VALUE&AXIS=VALUE`, a method's score over seeds in the settings with these values,
@@ -12,10 +13,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from page_figures import MINUS, committed, difference, table_of
 
 from kd.errors import RecordError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def value(name: str, root: Path) -> str:
@@ -57,12 +62,15 @@ def scores_table(name: str, root: Path) -> str:
     from kd.report.tables import markdown
 
     parts = name.split("/")
-    if len(parts) != 4 or parts[2] not in ("complete", "mean"):
-        raise RecordError(f"kd:scores:{name}: expected RECORD/AXIS/complete|mean/NODE+NODE")
+    if len(parts) not in (4, 5) or parts[2] not in ("complete", "mean"):
+        raise RecordError(f"kd:scores:{name}: expected RECORD/AXIS/complete|mean/NODE+NODE, or more /AXIS=VALUE")
     record, axis, what, nodes = parts[0], parts[1], parts[2], parts[3].split("+")
     path = committed(f"scores:{name}", root, f"{record}_scores.parquet")
     frame = table_of(f"scores:{name}", path, [axis], nodes)
+    frame = _with(f"scores:{name}", path, frame, "".join(parts[4:]))
     own = [frame[(frame["node"] == node) & (frame["what"] == what)] for node in nodes]
+    if not all(map(len, own)):
+        raise RecordError(f"kd:scores:{name}: {path.name} has no such score")
     return markdown(along(pd.concat(own), axis, "accuracy").drop(columns="score"))
 
 
@@ -128,17 +136,23 @@ def _claimed(name: str, path: Path, claim: str) -> str:
 def _scored(name: str, path: Path, node: str, what: str, settings: str = "") -> str:
     import pandas as pd
 
-    from kd.report.setting import value_name
     from kd.report.tables import interval
     from kd.statistics.intervals import mean_interval
 
     frame = pd.read_parquet(path)
-    frame = frame[frame["what"] == what]
-    for axis, _, wanted in (one.partition("=") for one in settings.split("&") if one):
-        if axis not in frame:
-            raise RecordError(f"kd:value:{name}: {path.name} has no axis {axis!r}")
-        frame = frame[frame[axis].map(value_name) == wanted]
+    frame = _with(f"value:{name}", path, frame[frame["what"] == what], settings)
     own = difference(frame, node)
     if not len(own):
         raise RecordError(f"kd:value:{name}: {path.name} has no such score")
     return interval(*mean_interval(own.groupby("seed")["value"].mean().to_numpy(float)), signed=MINUS in node)
+
+
+def _with(marker: str, path: Path, frame: pd.DataFrame, settings: str) -> pd.DataFrame:
+    """Return the scores of the settings with these values: `AXIS=VALUE&AXIS=VALUE`."""
+    from kd.report.setting import value_name
+
+    for axis, _, wanted in (one.partition("=") for one in settings.split("&") if one):
+        if axis not in frame:
+            raise RecordError(f"kd:{marker}: {path.name} has no axis {axis!r}")
+        frame = frame[frame[axis].map(value_name) == wanted]
+    return frame

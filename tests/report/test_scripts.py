@@ -249,8 +249,12 @@ def test_the_difference_of_two_is_drawn_seed_by_seed(checkout):
     readme = document(checkout, "scores:some/use/complete/student+alone")
     assert run(checkout) == 0
     assert "| student | 23.0 [3.4, 42.6] | 21.0 [1.4, 40.6] |" in readme.read_text()
-    document(checkout, "scores:some/use/complete/nobody")
-    assert run(checkout) == 2
+    readme = document(checkout, "scores:some/use/complete/student+alone/use=complete_20")
+    assert run(checkout) == 0
+    assert "| student | 23.0 [3.4, 42.6] |\n" in readme.read_text()
+    for wrong in ("nobody", "student/use=complete_3", "student/pool=3"):
+        document(checkout, f"scores:some/use/complete/{wrong}")
+        assert run(checkout) == 2
     cost = [
         {"use": use, "node": "student", "steps": n, "parameters": 12_345} for use, n in {"a": 400, "b": 800}.items()
     ]
