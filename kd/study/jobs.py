@@ -6,20 +6,24 @@ Processes share the run store and nothing else. What one has finished is read fr
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import current_process, get_all_start_methods, get_context, parent_process
 from multiprocessing.managers import SyncManager
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from kd.errors import KDError
 from kd.study.replicate import Listener
 
 SECONDS_BETWEEN_LOOKS = 0.2
+GUARD = "put what a script runs under `if __name__ == '__main__':`, or set jobs=1"
 NEEDED = ("kd.study.replicate",)
 """Modules that every process needs; imported once, where processes can be forked from one that has them."""
 
@@ -57,7 +61,7 @@ def run_jobs(
         done: hears of each that ends.
 
     Raises:
-        KDError: what the first job to fail raised; the others are stopped.
+        KDError: what the first job to fail raised, and the others are stopped; or several processes cannot start.
     """
     found: dict[str, Any] = {}
     if min(processes, len(jobs)) <= 1:
@@ -84,10 +88,14 @@ def run_jobs(
 @contextmanager
 def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     """Give processes and the queue on which they tell of their progress; end them whatever happens."""
+    _refuse_scripts_that_start_again()
     context: Any = _context()
     begin = partial(_begin, dict(os.environ))
     manager = SyncManager(ctx=context)
-    manager.start(begin)
+    try:
+        manager.start(begin)
+    except EOFError:
+        raise KDError(f"jobs: a process ended as it began; {GUARD}") from None
     with manager:
         pool = ProcessPoolExecutor(processes, context, begin)
         try:
@@ -96,6 +104,18 @@ def _pool(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
             _stop(pool)
             raise
         pool.shutdown()
+
+
+def _refuse_scripts_that_start_again() -> None:
+    """Refuse to start processes that could not import the script that asks for them, or would run it once more.
+
+    They import it, because what it has registered has to be known to them as well.
+    """
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is not None and not Path(file).exists():
+        raise KDError(f"jobs: several processes import the script that starts them, and {file} is no file; set jobs=1")
+    if getattr(current_process(), "_inheriting", False):
+        sys.exit(f"jobs: this process was importing the script that started it, which asks for processes; {GUARD}")
 
 
 class _Relay:

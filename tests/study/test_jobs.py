@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from kd.config import deciding
-from kd.errors import ConfigError
+from kd.errors import ConfigError, KDError
 from kd.record import load_record, run_folder
 from kd.study import run
 from kd.study.jobs import Job, run_jobs
-from kd.study.replicate import places
+from kd.study.replicate import Silent, places
 
 
 def told(name: str, listener: Any) -> str:
@@ -91,6 +91,30 @@ def test_a_fault_in_a_process_is_told_as_if_there_were_none(small_study, monkeyp
         node.optimizer = {"name": "sgd", "lr": 1e30}
     with pytest.raises(ConfigError, match=r"lower optimizer\.lr"):
         run(study)
+
+
+def test_a_script_that_is_no_file_is_refused_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {str(n): Job(told, (str(n),)) for n in range(2)}
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
+    with pytest.raises(KDError, match="<stdin> is no file; set jobs=1"):
+        run_jobs(jobs, 2, Silent())
+
+
+@pytest.mark.slow
+def test_a_script_that_would_run_itself_again_says_how_to_stop_that(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from kd.errors import KDError\n"
+        "from kd.study.jobs import Job, run_jobs\n"
+        "from kd.study.replicate import Silent\n"
+        "try:\n"
+        "    run_jobs({name: Job(print, (name,)) for name in 'ab'}, 2, Silent())\n"
+        "except KDError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("jobs: a process ended as it began; put what a script runs under `if __name__")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_number_of_processes_decides_no_address(small_study) -> None:
