@@ -101,6 +101,16 @@ def the_pool_makes_the_product_with_six_views() -> bool:
     return bool((found[0] > 0).all() and found[50, 50] < 0)
 
 
+def lifted_on_emoji_but_below_pictures_alone() -> bool:
+    setting = (100, 400)
+    axes = ["mask.complete", "mask.pool"]
+    return bool(gain("kdd2020_emoji", axes)[setting] > 0 > gain("kdd2020_emoji", axes, over="image")[setting])
+
+
+def product_is_ahead_on_emoji() -> bool:
+    return bool((gain("kdd2020_emoji", ["mask.complete", "mask.pool"], over="product") < 0).all())
+
+
 def beats_what_learns_from_labels() -> bool:
     return set(verdicts("from_labels", FEW_LABELS)["verdict"]) == {"win"}
 
@@ -146,6 +156,8 @@ SENTENCES: dict[str, Callable[[], bool]] = {
     "With 500 complete rows the teachers do harm": teachers_do_harm_on_synthetic,
     "sees every row, what is absent masked, needs no teacher": lambda: behind("masked", "started_complete"),
     "Without more rows the student is ahead of the product of its": the_pool_makes_the_product_with_six_views,
+    "and in the mean it stays below the network of pictures alone": lifted_on_emoji_but_below_pictures_alone,
+    "The mean of the product of its teachers is above its own in every setting": product_is_ahead_on_emoji,
     "it wins against everything that learns from the labels alone, in all four settings": beats_what_learns_from_labels,
     "are behind in the mean over subsets in all four": ahead_of_the_others_with_unlabelled_rows,
     "With everything present Noisy Student is the nearest of them": noisy_student_is_the_nearest_on_complete_rows,
