@@ -111,6 +111,14 @@ def product_is_ahead_on_emoji() -> bool:
     return bool((gain("kdd2020_emoji", ["mask.complete", "mask.pool"], over="product") < 0).all())
 
 
+def between_complete_cases_and_the_rest_on_other_views() -> bool:
+    scores = record("kdd2020_mfeat_views_scores")
+    own = scores[(scores["mask.complete"] == 50) & (scores["mask.pool"] == 200) & (scores["what"] == "complete")]
+    of = own.assign(views=own["data.modalities"].astype(str)).pivot_table(index="node", columns="views", values="value")
+    ahead = of.loc[["boosting", "masked", "product"]] > of.loc["kdd2020"]
+    return bool((of.loc["kdd2020"] > of.loc["complete_case"]).all() and ahead.all(axis=None) and of.shape[1] == 5)
+
+
 def beats_what_learns_from_labels() -> bool:
     return set(verdicts("from_labels", FEW_LABELS)["verdict"]) == {"win"}
 
@@ -158,6 +166,7 @@ SENTENCES: dict[str, Callable[[], bool]] = {
     "Without more rows the student is ahead of the product of its": the_pool_makes_the_product_with_six_views,
     "and in the mean it stays below the network of pictures alone": lifted_on_emoji_but_below_pictures_alone,
     "The mean of the product of its teachers is above its own in every setting": product_is_ahead_on_emoji,
+    "On every one of these choices the student is above": between_complete_cases_and_the_rest_on_other_views,
     "it wins against everything that learns from the labels alone, in all four settings": beats_what_learns_from_labels,
     "are behind in the mean over subsets in all four": ahead_of_the_others_with_unlabelled_rows,
     "With everything present Noisy Student is the nearest of them": noisy_student_is_the_nearest_on_complete_rows,
