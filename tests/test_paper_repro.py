@@ -112,9 +112,7 @@ def product_is_ahead_on_emoji() -> bool:
 
 
 def between_complete_cases_and_the_rest_on_other_views() -> bool:
-    scores = record("kdd2020_mfeat_views_scores")
-    own = scores[(scores["mask.complete"] == 50) & (scores["mask.pool"] == 200) & (scores["what"] == "complete")]
-    of = own.assign(views=own["data.modalities"].astype(str)).pivot_table(index="node", columns="views", values="value")
+    of = means("kdd2020_mfeat_views", ["mask.complete", "mask.pool", "data.modalities"])[50][200]
     ahead = of.loc[["boosting", "masked", "product"]] > of.loc["kdd2020"]
     return bool((of.loc["kdd2020"] > of.loc["complete_case"]).all() and ahead.all(axis=None) and of.shape[1] == 5)
 
