@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from kd.config import Contrast, Study, family_contrasts
 from kd.parsing import schema_faults
 from kd.registry import suggest
+from kd.report.setting import value_name
 from kd.statistics import ALPHA
 from kd.statistics.attainable import untested
 from kd.statistics.intervals import Difference, crossed_difference
@@ -187,7 +188,7 @@ def _about(claim: Claim, contrast: Contrast, axes: Mapping[str, Sequence[Any]]) 
         "baseline": contrast.baseline,
         "subset": "complete" if contrast.over == "complete" else "mean over subsets",
         "measure": SLOPE if claim.along else DIFFERENCE,
-        "setting": "; ".join(f"{axis} = {', '.join(map(str, values))}" for axis, values in counted.items()),
+        "setting": "; ".join(f"{axis} = {', '.join(map(value_name, values))}" for axis, values in counted.items()),
     }
 
 

@@ -85,7 +85,7 @@ def test_a_planted_gain_that_shrinks_is_found_and_what_is_not_there_is_not(plant
     assert found.loc["better_at_20", "estimate"] == pytest.approx(0.05, abs=0.01)
     assert found.loc["clinical", "reason"] == "the data are not public"
     assert found.loc["fewer", "measure"] == "slope per step"
-    assert found.loc["better_at_20", "setting"] == "mask.complete = 20; edges.*.weight = 0.5, 1.0"
+    assert found.loc["better_at_20", "setting"] == "mask.complete = 20; edges.*.weight = 0.5, 1"
 
 
 def test_the_opposite_contradicts_and_so_does_a_tie(planted, contrast) -> None:
