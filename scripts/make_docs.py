@@ -16,9 +16,9 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 for _folder in (ROOT, ROOT / "scripts"):  # the script runs from a checkout, installed or not
@@ -149,55 +149,77 @@ def generate(marker: str, root: Path, folder: Path) -> str:
         MarkerError: nothing generates it.
         RecordError: its records are not there.
     """
-    kind, _, name = marker.partition(":")
-    if kind == "registry" and name in REGISTRIES:
-        return registry_table(name)
-    if kind == "record" and name:
-        return record_table(root / "docs" / "records" / f"{name.removesuffix('.parquet')}.parquet", marker)
-    if kind == "words" and name:
-        return words(root / "docs" / "records" / f"{name}.json", marker)
-    if kind == "bench" and "/" in name:
-        bench, _, table = name.partition("/")
-        return bench_table(root / "docs" / "records" / f"bench_{bench}.json", table, marker)
-    if kind == "verdicts" and name:
-        return verdicts_table(name.split("+"), root / "docs" / "records")
-    if kind in ("value", "scores", "cost") and name:
-        import page_values
-
-        make = {"value": page_values.value, "scores": page_values.scores_table, "cost": page_values.cost_table}[kind]
-        return make(name, root)
-    if kind in ("figure", "heat", "graph") and name:
-        from page_figures import picture
-
-        return picture(marker, root).markdown(folder)
-    if kind == "claims" and name:
-        return gathered_claims(name.split("+"), root / "docs" / "records", marker)
-    if kind == "cards" and name.partition("/")[0] in ("objectives", "weightings"):
-        return cards(*name.split("/", 1), root / "docs" / "records")
-    known = [*(f"registry:{registry}" for registry in REGISTRIES), "record:NAME", "words:NAME", "bench:NAME/TABLE"]
-    known += [
-        "verdicts:NAMES",
-        "claims:NAMES",
-        "figure:RECORD/AXIS/complete/NODES",
-        "heat:RECORD/AXIS&AXIS/complete/NODE",
-        "heat:RECORD/subsets/NODES",
-        "graph:CONFIG/NODE",
-        "scores:RECORD/AXIS/complete/NODES",
-        "cost:RECORD/AXIS/NODES",
-        "value:RECORD/bound",
-        "value:RECORD/claims/NAME",
-        "value:RECORD/NODE/complete/SETTING",
-        "cards:objectives/NAMES",
-        "cards:weightings/NAMES",
-    ]
-    raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
+    place = Place(marker, root, folder)
+    make, spellings = MAKERS.get(place.kind, (None, ()))
+    if make is None or not any(place.fits(spelling) for spelling in spellings):
+        known = (f"{kind}:{spelling}" for kind, (_, spellings) in MAKERS.items() for spelling in spellings)
+        raise MarkerError(f"unknown marker kd:{marker}; known: {', '.join(known)}")
+    return make(place)
 
 
-def words(path: Path, marker: str) -> str:
+class Place(NamedTuple):
+    """A marked place of a document.
+
+    Args:
+        marker: what it asks for, `KIND:NAME`.
+        root: the checkout.
+        folder: of the document.
+    """
+
+    marker: str
+    root: Path
+    folder: Path
+
+    @property
+    def kind(self) -> str:
+        """Return what stands before the colon."""
+        return self.marker.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """Return what stands behind the colon."""
+        return self.marker.partition(":")[2]
+
+    @property
+    def records(self) -> Path:
+        """Return the folder of committed records."""
+        return self.root / "docs" / "records"
+
+    def fits(self, spelling: str) -> bool:
+        """Say whether the name begins as a spelling does, whose words in capitals stand for any."""
+        own, word = self.name.partition("/")[0], spelling.partition("/")[0]
+        return bool(own) and (word.isupper() or own == word)
+
+    def committed(self, file: str, fix: str) -> Path:
+        """Return a file of the committed records.
+
+        Raises:
+            RecordError: it is not there.
+        """
+        from page_figures import committed
+
+        return committed(self.marker, self.root, file, fix)
+
+
+def words(place: Place) -> str:
     """Return sentences that a run wrote about itself, a paragraph each, as a quotation."""
-    if not path.is_file():
-        raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; commit the records it shows")
+    path = place.committed(f"{place.name}.json", "commit the records it shows")
     return "\n>\n".join(f"> {line}" for line in json.loads(path.read_text()))
+
+
+def within_pages(place: Place) -> str:
+    """Return a number within a sentence, or a table of a few methods."""
+    import page_values
+
+    make = {"value": page_values.value, "scores": page_values.scores_table, "cost": page_values.cost_table}
+    return make[place.kind](place.name, place.root)
+
+
+def pictured(place: Place) -> str:
+    """Return the line that shows a picture."""
+    from page_figures import picture
+
+    return picture(place.marker, place.root).markdown(place.folder)
 
 
 def registry_table(name: str) -> str:
@@ -220,16 +242,16 @@ def registry_of(name: str) -> Registry:
     return found
 
 
-def verdicts_table(names: Sequence[str], records: Path) -> str:
+def verdicts_table(place: Place) -> str:
     """Return the verdicts of several ablations beside each other, a row per method."""
     import method_cards
 
     from kd.report.tables import markdown
 
-    return markdown(method_cards.verdicts(records, names))
+    return markdown(method_cards.verdicts(place.records, place.name.split("+")))
 
 
-def gathered_claims(names: Sequence[str], records: Path, marker: str) -> str:
+def gathered_claims(place: Place) -> str:
     """Return the claims put to several ablations, a row per claim and data set, those of one sentence together."""
     import pandas as pd
 
@@ -237,10 +259,9 @@ def gathered_claims(names: Sequence[str], records: Path, marker: str) -> str:
     from kd.report.tables import markdown
 
     frames = []
-    for name in names:
-        path, about = records / f"{name}_claims.parquet", records / f"{name}_provenance.json"
-        if not path.is_file() or not about.is_file():
-            raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; keep the sweep's records")
+    for name in place.name.split("+"):
+        files = (f"{name}_claims.parquet", f"{name}_provenance.json")
+        path, about = (place.committed(file, "keep the sweep's records") for file in files)
         data = json.loads(about.read_text())["config of the first variant"]["data"]["name"]
         frames.append(claims_table(pd.read_parquet(path)).assign(data=data))
     found = pd.concat(frames, ignore_index=True)
@@ -249,29 +270,31 @@ def gathered_claims(names: Sequence[str], records: Path, marker: str) -> str:
     return markdown(found[["claim", "data", *(name for name in found if name not in ("claim", "data"))]])
 
 
-def cards(kind: str, names: str, records: Path) -> str:
+def cards(place: Place) -> str:
     """Return a card per objective or weighting."""
     import method_cards
 
-    return method_cards.cards(kind, registry_of(kind), records, names.split("+"))
+    kind, _, names = place.name.partition("/")
+    return method_cards.cards(kind, registry_of(kind), place.records, names.split("+"))
 
 
-def bench_table(path: Path, table: str, marker: str) -> str:
+def bench_table(place: Place) -> str:
     """Return one table of a bench's record; `figures` are its single numbers."""
     import pandas as pd
 
     from kd.report import tables
 
-    if not path.is_file():
-        raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; run its bench without --quick")
+    bench, _, table = place.name.partition("/")
+    path = place.committed(f"bench_{bench}.json", "run its bench without --quick")
     content = json.loads(path.read_text())
     found = {**content["tables"], "figures": [{"figure": k, "measured": v} for k, v in content["figures"].items()]}
     if table not in found:
-        raise RecordError(f"kd:{marker}: docs/records/{path.name} has no table {table!r}; known: {', '.join(found)}")
+        known = ", ".join(found)
+        raise RecordError(f"kd:{place.marker}: docs/records/{path.name} has no table {table!r}; known: {known}")
     return tables.markdown(pd.DataFrame(found[table]))
 
 
-def record_table(path: Path, marker: str) -> str:
+def record_table(place: Place) -> str:
     """Return committed records as the table that reports show; its columns say which."""
     import pandas as pd
 
@@ -279,9 +302,7 @@ def record_table(path: Path, marker: str) -> str:
     from kd.report.claims import claims_table
     from kd.report.retained import retained_table
 
-    if not path.is_file():
-        raise RecordError(f"kd:{marker}: docs/records/{path.name} is missing; commit the records it shows")
-    frame = pd.read_parquet(path)
+    frame = pd.read_parquet(place.committed(f"{place.name}.parquet", "commit the records it shows"))
     if "margin" in frame and "subset" in frame and "stage" in frame:
         return tables.markdown(retained_table(frame))
     if "encoder" in frame and "fusion" in frame:
@@ -307,6 +328,24 @@ def contracts_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     found = frame.groupby(["encoder", "fusion"], sort=False).apply(cell, include_groups=False).unstack(sort=False)
     return found.reset_index()
+
+
+MAKERS: dict[str, tuple[Callable[[Place], str], Sequence[str]]] = {
+    "registry": (lambda place: registry_table(place.name), list(REGISTRIES)),
+    "record": (record_table, ["NAME"]),
+    "words": (words, ["NAME"]),
+    "bench": (bench_table, ["NAME/TABLE"]),
+    "verdicts": (verdicts_table, ["NAMES"]),
+    "claims": (gathered_claims, ["NAMES"]),
+    "figure": (pictured, ["RECORD/AXIS/complete/NODES"]),
+    "heat": (pictured, ["RECORD/AXIS&AXIS/complete/NODE", "RECORD/subsets/NODES"]),
+    "graph": (pictured, ["CONFIG/NODE"]),
+    "scores": (within_pages, ["RECORD/AXIS/complete/NODES"]),
+    "cost": (within_pages, ["RECORD/AXIS/NODES"]),
+    "value": (within_pages, ["RECORD/bound", "RECORD/claims/NAME", "RECORD/NODE/complete/SETTING"]),
+    "cards": (cards, ["objectives/NAMES", "weightings/NAMES"]),
+}
+"""What makes each kind of marked place, and how its name is spelt: capitals stand for a name."""
 
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ class Graph(Picture):
         return graph_picture(own).replace('font-family="inherit"', 'font-family="sans-serif"')
 
 
-def committed(marker: str, root: Path, name: str) -> Path:
+def committed(marker: str, root: Path, name: str, fix: str = "keep the sweep's records") -> Path:
     """Return a file of the committed records.
 
     Raises:
@@ -269,7 +269,7 @@ def committed(marker: str, root: Path, name: str) -> Path:
     """
     path = root / "docs" / "records" / name
     if not path.is_file():
-        raise RecordError(f"kd:{marker}: docs/records/{name} is missing; keep the sweep's records")
+        raise RecordError(f"kd:{marker}: docs/records/{name} is missing; {fix}")
     return path
 
 

@@ -115,10 +115,10 @@ def again(sweeps: Mapping[str, str], name: str, options: argparse.Namespace) -> 
 
 
 def recorded(prefix: str) -> dict[str, pd.DataFrame]:
-    """Return the committed scores and claims of a sweep, those that are there."""
+    """Return the committed scores, claims and contests of a sweep, those that are there."""
     import pandas as pd
 
-    files = {name: RECORDS / f"{prefix}_{name}.parquet" for name in ("scores", "claims")}
+    files = {name: RECORDS / f"{prefix}_{name}.parquet" for name in ("scores", "claims", "contests")}
     return {name: pd.read_parquet(path) for name, path in files.items() if path.is_file()}
 
 
@@ -132,14 +132,24 @@ def compared(before: Mapping[str, pd.DataFrame], after: Mapping[str, pd.DataFram
     scores = f"all {len(both):,} scores bit for bit" if not moved else f"{moved:,} of {len(both):,} scores differ"
     if moved:
         scores += f", at most by {100 * (both['value'] - both['value_new']).abs().max():.1f} points"
-    if "claims" not in before:
+    old, new = verdicts(before), verdicts(after)
+    if not old:
         return scores, True
-    verdicts = before["claims"].set_index("claim")["verdict"].to_dict()
-    new = after["claims"].set_index("claim")["verdict"].to_dict()
-    other = [
-        f"{name}: {verdicts.get(name)} before, {new.get(name)} now" for name in new if new[name] != verdicts.get(name)
-    ]
+    other = [f"{name}: {old.get(name)} before, {found} now" for name, found in new.items() if found != old.get(name)]
     return f"{scores}; " + ("; ".join(other) if other else f"all {len(new)} verdicts as before"), not other
+
+
+def verdicts(records: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Return the verdict on every claim, and of every contest in every setting."""
+    found = {}
+    if "claims" in records:
+        found = dict(zip(records["claims"]["claim"], records["claims"]["verdict"], strict=True))
+    if "contests" in records:
+        table = records["contests"]
+        keys = table.columns[: table.columns.get_loc("verdict")]  # the contest, the axes of the grid, which rows
+        names = table[keys].astype(str).agg(", ".join, axis=1)
+        found |= dict(zip(names, table["verdict"], strict=True))
+    return found
 
 
 def quick() -> int:

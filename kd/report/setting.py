@@ -67,8 +67,8 @@ def plain(value: Any) -> Any:
 def value_name(value: object) -> str:
     """Return a value of a config for people: a mapping by its name, where it has one.
 
-    >>> value_name(0.50), value_name('{"name": "mcar", "rate": 0.5}'), value_name({"a": 0.2}), value_name(["fou", "zer"])
-    ('0.5', 'mcar, rate 0.5', 'a 0.2', 'fou zer')
+    >>> value_name(0.50), value_name('{"name": "mcar", "rate": 0.5}'), value_name({"a": 0.2}), value_name(["a", "b"])
+    ('0.5', 'mcar, rate 0.5', 'a 0.2', 'a b')
     """
     known = plain(value)
     if isinstance(known, Mapping):

@@ -29,6 +29,7 @@ def load(name: str):
 
 make_docs = load("make_docs")
 picture = load("page_figures").picture
+reproduce = load("reproduce")
 screenshot_report = load("screenshot_report")
 
 
@@ -53,7 +54,7 @@ def run(root: Path, *arguments: str) -> int:
 
 
 def test_tables_are_written_from_records_and_then_current(checkout):
-    readme = document(checkout, "record:demo_summary", "record:demo_stages.parquet", "record:demo_contrasts")
+    readme = document(checkout, "record:demo_summary", "record:demo_stages", "record:demo_contrasts")
     assert run(checkout) == 0
     text = readme.read_text()
     assert "2.40×" in text
@@ -184,6 +185,22 @@ def test_the_claims_put_to_several_data_sets_are_one_table(checkout, capsys):
     document(checkout, "claims:one+three")
     assert run(checkout) == 2
     assert "docs/records/three_claims.parquet is missing; keep the sweep's records" in capsys.readouterr().err
+
+
+def test_a_sweep_made_again_is_held_to_its_scores_and_to_the_verdicts_on_claims_and_contests():
+    before = {
+        "scores": pd.DataFrame({"node": ["student", "alone"], "seed": [0, 0], "value": [0.5, 0.4]}),
+        "claims": pd.DataFrame({"claim": ["better"], "verdict": ["reproduced"]}),
+        "contests": pd.DataFrame({"contest": ["all"], "use": ["few"], "on": ["complete rows"], "verdict": ["win"]}),
+    }
+    assert reproduce.compared({}, before) == ("no record was there before", True)
+    assert reproduce.compared(before, before) == ("all 2 scores bit for bit; all 2 verdicts as before", True)
+    scores = before["scores"].assign(value=[0.5, 0.425])
+    told, same = reproduce.compared(before, {**before, "scores": scores})
+    assert (told, same) == ("1 of 2 scores differ, at most by 2.5 points; all 2 verdicts as before", True)
+    for table, was in {"claims": "better: reproduced", "contests": "all, few, complete rows: win"}.items():
+        told, same = reproduce.compared(before, {**before, table: before[table].assign(verdict="inconclusive")})
+        assert (told, same) == (f"all 2 scores bit for bit; {was} before, inconclusive now", False)
 
 
 def test_a_picture_is_drawn_from_its_scores_and_drawn_again_when_they_change(checkout, capsys):
