@@ -34,7 +34,8 @@ import torch  # noqa: E402
 from keep_records import keep_bench  # noqa: E402
 from scipy.stats import binomtest, chisquare  # noqa: E402
 
-from kd.data.masks import Mask, draw  # noqa: E402
+from kd.data.mask import Mask  # noqa: E402
+from kd.data.masks import draw  # noqa: E402
 from kd.data.mechanisms.dependent import principal_score  # noqa: E402
 from kd.data.source import Source  # noqa: E402
 from kd.data.splits import Split  # noqa: E402

@@ -156,7 +156,7 @@ def test_compress_quantises_a_file_and_prints_what_it_costs(tmp_path: Path, caps
 
 
 def test_mask_is_shown_and_written(tmp_path: Path, capsys) -> None:
-    from kd.data.masks import Mask
+    from kd.data.mask import Mask
 
     path = small_config(tmp_path, mask={"name": "mcar", "rate": 0.3})
     assert main(["mask", "show", str(path), "json=true"]) == 0

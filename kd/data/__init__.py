@@ -10,7 +10,7 @@ from kd.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from kd.data.leaks.audit import Audit as Audit
-    from kd.data.masks import Mask as Mask
+    from kd.data.mask import Mask as Mask
     from kd.data.masks import MaskRequest as MaskRequest
     from kd.data.masks import draw as draw
     from kd.data.module import DataModule as DataModule
@@ -129,7 +129,7 @@ MECHANISMS = Registry(
 _LAZY = {
     "Audit": "kd.data.leaks.audit",
     "DataModule": "kd.data.module",
-    "Mask": "kd.data.masks",
+    "Mask": "kd.data.mask",
     "MaskRequest": "kd.data.masks",
     "Source": "kd.data.source",
     "Split": "kd.data.splits",

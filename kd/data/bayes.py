@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd.data.masks import Mask
+from kd.data.mask import Mask
 from kd.data.mechanisms.dependent import laws
 from kd.data.mechanisms.laws import LABEL, Law, PerClass, Principal
 from kd.data.source import Source

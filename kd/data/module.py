@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kd.data.masks import Mask, MaskRequest
+from kd.data.mask import Mask
+from kd.data.masks import MaskRequest
 from kd.data.masks import complete as complete_mask
 from kd.data.source import Source
 from kd.data.splits import Split

@@ -18,7 +18,7 @@ from kd.record import digest
 from kd.types import Batch, eligible
 
 if TYPE_CHECKING:
-    from kd.data.masks import Mask
+    from kd.data.mask import Mask
     from kd.data.source import Source
     from kd.data.splits import Split
 

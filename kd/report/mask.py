@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from kd.data.masks import CELLS, LABELLED, Mask
+from kd.data.mask import CELLS, LABELLED, Mask
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.record import write_atomic

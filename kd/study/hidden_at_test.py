@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from kd.config import Study
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.source import Source
 from kd.distill.graph import CLEAN
 from kd.evaluate.predictions import SEPARATOR, Logits, answer, under

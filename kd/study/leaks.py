@@ -21,7 +21,7 @@ from kd.data.leaks.duplicates import copies, refuse_copies
 from kd.data.leaks.pretraining import refuse_pretrained_on
 from kd.data.leaks.telling import telling_columns
 from kd.data.locked import load_locked, touched
-from kd.data.masks import Mask
+from kd.data.mask import Mask
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.distill.trained import rows_seen

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from kd.config import Baseline, Compression, Node, Study
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.data.splits import split as split_rows

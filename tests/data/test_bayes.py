@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kd.data import load_source
 from kd.data.bayes import MaskProcess, bayes_rule, rule_without_mask
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.mechanisms.dependent import laws
 from kd.data.mechanisms.laws import Law
 from kd.data.splits import split

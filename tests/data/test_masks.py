@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.data import MECHANISMS, masks
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split, split
 from kd.errors import ConfigError, MaskError

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from kd.data.columns import Column, Frame, Images
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.source import Source
 from kd.data.splits import Split
 from kd.errors import KDError, LeakError

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from kd.data.masks import LABELLED, Mask
+from kd.data.mask import LABELLED, Mask
 from kd.data.mechanisms.at_random import Shown
 from kd.data.source import Source
 from kd.data.splits import Split

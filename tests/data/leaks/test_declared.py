@@ -12,7 +12,8 @@ import torch
 from kd.data import MECHANISMS, load_source, split
 from kd.data.leaks.declared import label_dependence, refuse_undeclared
 from kd.data.leaks.pretraining import declared, refuse_pretrained_on
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.mechanisms.kinds import KINDS
 from kd.errors import DataError, LeakError
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kd.data import load_source
-from kd.data.masks import Mask, draw
+from kd.data.mask import Mask
+from kd.data.masks import draw
 from kd.data.mechanisms.dependent import laws
 from kd.data.source import Source
 from kd.data.splits import Split, split
