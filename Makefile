@@ -61,7 +61,7 @@ repro-quick: environment  ## documents against records, and two recorded cells, 
 repro-full: environment  ## the sweeps that have no limit of time (REPRO=--resume goes on with one that was stopped)
 	@$(PINNED) $(PYTHON) scripts/reproduce.py --full $(REPRO)
 
-repro-emoji: environment  ## KDD 2020 on pictures and words, five seeds
+repro-emoji: environment  ## pictures and words: KDD 2020 in five seeds, the best student and its rivals
 	@$(PINNED) $(PYTHON) scripts/reproduce.py --emoji $(REPRO)
 
 clean:  ## remove the tools' caches; the environment and the runs stay

@@ -51,7 +51,7 @@ FURTHER = {
     "best_trials": "configs/best/trials.yaml",
     "ablate_mfeat": "configs/ablate/mfeat.yaml",
 }
-EMOJI = {"kdd2020_emoji": "configs/kdd2020/emoji.yaml"}
+EMOJI = {"kdd2020_emoji": "configs/kdd2020/emoji.yaml", "best_emoji": "configs/best/emoji.yaml"}
 CELLS = 2
 """How many are recomputed by --quick."""
 MOST = 700
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     every = {**PAGE, **FURTHER, **EMOJI}
     parser.add_argument("record", nargs="?", choices=every, metavar="RECORD", help=f"one of {', '.join(every)}")
     parser.add_argument("--full", action="store_true", help="the sweeps that have no limit of time")
-    parser.add_argument("--emoji", action="store_true", help="the sweep of pictures and words")
+    parser.add_argument("--emoji", action="store_true", help="the sweeps of pictures and words")
     parser.add_argument("--quick", action="store_true", help="recompute two cells, write nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a store that was stopped")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")

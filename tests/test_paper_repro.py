@@ -52,8 +52,9 @@ def calibration() -> pd.DataFrame:
     return table.map(lambda cell: float(cell.split(" ")[0]))
 
 
-def verdicts(contest: str, settings: list[str]) -> pd.DataFrame:
-    table = record("best_contest_contests")
+def verdicts(contest: str, settings: list[str], name: str = "best_contest") -> pd.DataFrame:
+    """Return the verdicts of a contest by setting and kind of test rows."""
+    table = record(f"{name}_contests")
     return table[(table["contest"] == contest) & table["use"].isin(settings)].set_index(["use", "on"])
 
 
@@ -151,6 +152,40 @@ def wins_nothing_with_every_label() -> bool:
     }
 
 
+def on_emoji(contest: str) -> pd.DataFrame:
+    return verdicts(contest, ["emoji_few_labels"], "best_emoji").loc["emoji_few_labels"]
+
+
+def beats_what_learns_from_labels_on_emoji_subsets() -> bool:
+    return set(on_emoji("from_labels").loc[["mean over subsets", "worst subset"], "verdict"]) == {"win"}
+
+
+def ahead_of_all_six_on_complete_emoji_without_a_win() -> bool:
+    found, told = means("best_emoji", "use")["emoji_few_labels"], on_emoji("from_labels").loc["complete rows"]
+    rivals = ["product", "transformer", "masked", "longer", "started", "boosting"]
+    ahead = bool((found[rivals] < found["best"]).all())
+    return ahead and tuple(told[["verdict", "beaten"]]) == ("inconclusive", "3 of 6")
+
+
+def ahead_of_all_with_unlabelled_emoji() -> bool:
+    rivals = record("best_emoji_rivals")
+    rivals = rivals[rivals["contest"] == "from_unlabelled"]
+    ahead = [rivals[rows].str.startswith("+").all() for rows in ("complete rows", "mean over subsets", "worst subset")]
+    told = on_emoji("from_unlabelled")["verdict"]
+    return all(ahead) and len(rivals) == 4 and set(told[told == "win"].index) == {"mean over subsets"}
+
+
+def new_experts_are_better_at_words_and_nowhere_on_digits() -> bool:
+    worst = on_emoji("same_soft_labels").loc["worst subset"]
+    found = means("best_contest", "use", "mean")[FEW_LABELS]
+    words = means("best_emoji", "use")["emoji_few_labels"][["fresh_words", "expert4_words"]]
+    return bool(
+        tuple(worst[["verdict", "ahead of it"]]) == ("loss", "fresh_experts")
+        and (found.loc["fresh_experts"] < found.loc["best"]).all()
+        and words["fresh_words"] > words["expert4_words"]
+    )
+
+
 SENTENCES: dict[str, Callable[[], bool]] = {
     "the gain over complete-case training is largest where 20 rows are complete": largest_with_fewest_complete_rows,
     "The temperature counts for more than the weight.": temperature_counts_for_more,
@@ -170,6 +205,12 @@ SENTENCES: dict[str, Callable[[], bool]] = {
     "With everything present Noisy Student is the nearest of them": noisy_student_is_the_nearest_on_complete_rows,
     "on `mfeat` the two cannot be told apart; on `digits` the student is ahead": against_cotraining,
     "the student wins nothing, and with few complete rows of `digits` it loses": wins_nothing_with_every_label,
+    "in the mean over subsets and on the worst one. With": beats_what_learns_from_labels_on_emoji_subsets,
+    "present it is ahead of all six, but of three by less": ahead_of_all_six_on_complete_emoji_without_a_win,
+    "and is ahead of each on all three kinds of test rows": ahead_of_all_with_unlabelled_emoji,
+    "a gain on digits in all four settings with few labels, is none for words": (
+        new_experts_are_better_at_words_and_nowhere_on_digits
+    ),
 }
 
 
