@@ -53,7 +53,7 @@ class DynamicInt8:
 
 
 def quantised(graph: Model, *, leaving: Sequence[str] = ()) -> Model:
-    """Return a graph whose products by constants are int8: weights signed and per channel, activations by the batch.
+    """Return a graph whose products by constants are int8: weights of 7 bits per channel, activations by the batch.
 
     Args:
         graph: float; stays as it is.
@@ -71,6 +71,7 @@ def quantised(graph: Model, *, leaving: Sequence[str] = ()) -> Model:
             file,
             op_types_to_quantize=list(PRODUCTS),
             per_channel=True,
+            reduce_range=True,  # as in Calibrated.quantised
             weight_type=QuantType.QInt8,
             # The quantiser splits every Gemm first, and excludes by the names that it gives then.
             nodes_to_exclude=[name + end for name in leaving for end in ("", "_MatMul")],

@@ -86,12 +86,12 @@ def prepare(model: nn.Module, *, unsigned: bool = True, average: float = Qat.ave
     prepared = copy.deepcopy(model).eval()
     known: Ranges = getattr(prepared, "ranges", {})
     layers = list(_layers(prepared))
-    per_channel = {id(layer.weight) for _, layer in layers if not isinstance(layer, nn.Embedding)}
+    multiplied = {id(layer.weight) for _, layer in layers if not isinstance(layer, nn.Embedding)}
     for path, layer in layers:
         if not isinstance(layer, nn.Embedding):
             layer.entering = Entering(known.get(path), average, unsigned=unsigned)
             layer.register_forward_pre_hook(_enter, with_kwargs=True)
-        rounded = RoundedWeight(per_channel=id(layer.weight) in per_channel)
+        rounded = RoundedWeight(multiplied=id(layer.weight) in multiplied)
         parametrize.register_parametrization(layer, "weight", rounded)
     # Stand-ins that fill an absent modality show encoders what they have to be measured on.
     if isinstance(prepared, Classifier) and not prepared.absent.filled:

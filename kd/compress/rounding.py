@@ -10,24 +10,31 @@ from torch import Tensor, nn
 
 LARGEST = 127
 """Of a signed grid, as scales count it."""
+MULTIPLIED = 64
+"""The same of weights that are multiplied: 7 bits, see `Calibrated.quantised`."""
 UNSIGNED = 255
 
 
 class RoundedWeight(nn.Module):
-    """A weight rounded to int8 by its largest absolute value, as ONNX Runtime rounds it; the gradient passes as is."""
+    """A weight rounded to int8 by its largest absolute value, as ONNX Runtime rounds it; the gradient passes as is.
 
-    def __init__(self, *, per_channel: bool) -> None:
+    Args:
+        multiplied: one of products or convolutions, rounded per output channel; else a table of embeddings.
+    """
+
+    def __init__(self, *, multiplied: bool) -> None:
         super().__init__()
-        self.per_channel = per_channel
+        self.multiplied = multiplied
 
     def forward(self, weight: Tensor) -> Tensor:
         largest = weight.detach().abs()
-        largest = largest.flatten(1).amax(dim=1) if self.per_channel else largest.max()
-        scale = torch.where(largest > 0, largest / LARGEST, 1.0).float()
+        largest = largest.flatten(1).amax(dim=1) if self.multiplied else largest.max()
+        limit = MULTIPLIED if self.multiplied else LARGEST
+        scale = torch.where(largest > 0, largest / limit, 1.0).float()
         zero = torch.zeros_like(scale, dtype=torch.int32)
-        if self.per_channel:
-            return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -LARGEST, LARGEST)
-        return torch.fake_quantize_per_tensor_affine(weight, scale, zero, -LARGEST, LARGEST)
+        if self.multiplied:
+            return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -limit, limit)
+        return torch.fake_quantize_per_tensor_affine(weight, scale, zero, -limit, limit)
 
 
 class Entering(nn.Module):

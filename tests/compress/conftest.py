@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -27,25 +25,6 @@ PASSES = {
     "onnx": {"name": "onnx"},
     "int8": {"name": "static_int8"},
 }
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("exact_int8") and not exact_int8():
-        pytest.skip("ONNX Runtime's int8 products overflow 16 bits on this processor, which has no VNNI")
-
-
-@cache
-def exact_int8() -> bool:
-    """Say whether unsigned times signed bytes are summed exactly: before VNNI, x86 adds two products in 16 bits."""
-    value, tensor = onnx.helper.make_tensor_value_info, onnx.numpy_helper.from_array
-    weight = np.full((64, 32), 127, np.int8)
-    node = onnx.helper.make_node("MatMulInteger", ["x", "weight"], ["y"])
-    inputs, outputs = [value("x", onnx.TensorProto.UINT8, [8, 64])], [value("y", onnx.TensorProto.INT32, [8, 32])]
-    graph = onnx.helper.make_graph([node], "products", inputs, outputs, [tensor(weight, "weight")])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"x": np.full((8, 64), 255, np.uint8)})
-    return bool((found == 255 * 127 * 64).all())
 
 
 def toy_rows(rows: int, seed: int) -> Batch:

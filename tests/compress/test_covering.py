@@ -98,7 +98,6 @@ def training(rows: Batch) -> Callable[[nn.Module], nn.Module]:
 
 
 @pytest.mark.parametrize(("encoder", "fusion"), PAIRS)
-@pytest.mark.exact_int8
 def test_a_student_goes_through_every_pass_and_keeps_its_answers(
     encoder: str, fusion: str, tmp_path: Path, kept: list[dict[str, Any]]
 ) -> None:

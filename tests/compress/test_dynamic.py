@@ -107,7 +107,6 @@ def test_what_computes_absent_inputs_stays_float() -> None:
     assert evidence["int8_share"] == 0.5
 
 
-@pytest.mark.exact_int8
 def test_tables_of_embeddings_become_int8_unless_told_otherwise() -> None:
     nodes = [
         ("Gather", "look", "table x", "h"),

@@ -68,7 +68,6 @@ def kinds(graph: Any) -> list[str]:
     return [node.op_type for node in graph.graph.node]
 
 
-@pytest.mark.exact_int8
 def test_products_become_int8_without_rows(tmp_path: Path) -> None:
     graph, card = compressed(mlp(), tmp_path)
     found = card["evidence"]
@@ -95,7 +94,6 @@ def test_the_card_names_the_source_and_the_file_by_content(tmp_path: Path) -> No
     assert card["opset"]["ai.onnx"] == 17
 
 
-@pytest.mark.exact_int8
 def test_with_rows_convolutions_and_their_norms_run_in_int8(tmp_path: Path) -> None:
     graph, card = compressed(convolutional(), tmp_path, stored(tmp_path, x=normal(64, 3, 8, 8)))
     assert "BatchNormalization" not in kinds(graph)
@@ -130,7 +128,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.exact_int8
 def test_attention_stays_float_without_rows_and_every_output_is_compared(bert: Path, tmp_path: Path) -> None:
     _, card = compress_file(bert, to=tmp_path / "small")
     found = card["evidence"]
@@ -144,7 +141,6 @@ def test_attention_stays_float_without_rows_and_every_output_is_compared(bert: P
     assert found["int8_share"] == pytest.approx(7 / 9)
 
 
-@pytest.mark.exact_int8
 def test_attention_runs_in_int8_with_rows(bert: Path, tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(0, 300, (32, 8))
     rows = stored(tmp_path, input_ids=ids, attention_mask=np.ones_like(ids))

@@ -90,11 +90,11 @@ def int8(graph: Model, rows: Rows, activations: Activations = "auto") -> Model:
         return calibrated.quantised()
 
 
-def on_grid(weight: torch.Tensor, *, per_channel: bool) -> bool:
-    """Say whether weights are whole multiples, up to 127, of what 127 times is the largest."""
+def on_grid(weight: torch.Tensor, *, multiplied: bool) -> bool:
+    """Say whether weights are whole multiples, up to 64 or 127, of what so many times is the largest."""
     whole = weight.detach().double()
-    largest = whole.abs().flatten(1).amax(1).view(-1, *[1] * (whole.dim() - 1)) if per_channel else whole.abs().max()
-    counts = whole * 127 / largest.clamp(min=1e-30)
+    largest = whole.abs().flatten(1).amax(1).view(-1, *[1] * (whole.dim() - 1)) if multiplied else whole.abs().max()
+    counts = whole * (64 if multiplied else 127) / largest.clamp(min=1e-30)
     return bool((counts - counts.round()).abs().max() < 1e-3)
 
 
@@ -115,7 +115,7 @@ def hurt(still: Callable[[int], Batch]) -> Classifier:
     """A student that int8 hurts: the weights of a feature that is always 0 take the grid of all others."""
     model = trained(of_kinds(("fou",)), still(1))
     with torch.no_grad():
-        model.encoders["fou"].layers[0].weight[:, 0] = 150
+        model.encoders["fou"].layers[0].weight[:, 0] = 75
     return model
 
 
@@ -138,7 +138,6 @@ def noting(graph: Model, ranges: Ranges) -> Model:
 
 
 @pytest.mark.parametrize("names", [OF_WORDS, OF_PICTURES], ids=["words", "pictures"])
-@pytest.mark.exact_int8
 def test_int8_graph_answers_like_the_network_that_rounded_in_training(names: tuple[str, ...]) -> None:
     model = of_kinds(names)
     rows, unseen = (rows_of(model, 128, seed) for seed in (1, 2))
@@ -152,9 +151,9 @@ def test_int8_graph_answers_like_the_network_that_rounded_in_training(names: tup
     assert made.state_dict().keys() == model.state_dict().keys()
     layers = {path: layer for path, layer in made.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     assert set(made.ranges) == set(layers)
-    assert all(on_grid(layer.weight, per_channel=True) for layer in layers.values())
+    assert all(on_grid(layer.weight, multiplied=True) for layer in layers.values())
     tables = [layer for layer in made.modules() if isinstance(layer, nn.Embedding)]
-    assert all(on_grid(table.weight, per_channel=False) for table in tables)
+    assert all(on_grid(table.weight, multiplied=False) for table in tables)
 
 
 def signed() -> tuple[nn.Module, torch.Tensor]:
@@ -168,7 +167,6 @@ def unsigned() -> tuple[nn.Module, torch.Tensor]:
 
 
 @pytest.mark.parametrize("make", [signed, unsigned])
-@pytest.mark.exact_int8
 def test_layers_with_nothing_but_relu_between_give_the_same_numbers_in_int8(
     make: Callable[[], tuple[nn.Module, torch.Tensor]],
 ) -> None:
@@ -183,7 +181,6 @@ def test_layers_with_nothing_but_relu_between_give_the_same_numbers_in_int8(
     assert ((expected - got).abs() < 1e-3 * expected.abs().max()).double().mean() > 0.9
 
 
-@pytest.mark.exact_int8
 def test_a_network_trained_for_signed_activations_gives_the_same_numbers_in_signed_int8() -> None:
     torch.manual_seed(0)
     network, rows = as_network(*signed())
@@ -226,7 +223,7 @@ def test_scales_of_the_int8_graph_are_those_of_the_learnt_ranges(
     assert scales(made) == pytest.approx(expected, rel=1e-6)
     # Put on the grid once more, weights stay the integers that they are.
     weight = quantised.head.weight.detach().double()
-    integers = (weight * 127 / weight.abs().amax(1, keepdim=True)).round().numpy()
+    integers = (weight * 64 / weight.abs().amax(1, keepdim=True)).round().numpy()
     known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     np.testing.assert_array_equal(known["model.head.weight_quantized"], integers)
 
@@ -316,7 +313,7 @@ def test_tied_weights_stay_tied_and_lie_on_the_grid_of_the_product() -> None:
     (made,) = compress(network, x, {"trained": {"name": "qat"}}, fit=fit)
     assert made.model.table.weight is made.model.out.weight
     assert not torch.equal(made.model.out.weight, network.out.weight)
-    assert on_grid(made.model.out.weight, per_channel=True)
+    assert on_grid(made.model.out.weight, multiplied=True)
 
 
 def test_a_frozen_encoder_is_rounded_and_keeps_its_range(context: Context) -> None:
@@ -329,7 +326,7 @@ def test_a_frozen_encoder_is_rounded_and_keeps_its_range(context: Context) -> No
     assert evidence["notes"] == []
     path = "encoders.words.network.encoder.layer.0.intermediate.dense"
     before, after = model.get_submodule(path).weight, made.get_submodule(path).weight
-    step = before.abs().amax(1, keepdim=True) / 127
+    step = before.abs().amax(1, keepdim=True) / 64
     assert bool(((before - after).abs() <= step / 2 * 1.001).all())
     assert path in made.ranges
 

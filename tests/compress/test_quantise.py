@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
-from kd.compress.calibration import calibration
+from kd.compress.calibration import Calibrated, calibration
 from kd.compress.context import Context, Evidence, Model
+from kd.compress.dynamic import quantised as quantised_dynamically
 from kd.compress.export import Onnx, export
 from kd.compress.graph import PRODUCTS, constants, layer_of
 from kd.compress.kernels import int8_share, kernels
@@ -20,7 +23,7 @@ from kd.errors import ConfigError, KDError
 from kd.models.classifier import Classifier
 from kd.seeding import initialise
 from kd.types import Batch, Modality
-from tests.compress.conftest import Stages, predictor
+from tests.compress.conftest import Stages, graph_of, predictor
 
 NAMES = ["fou", "zer", "mor", "present"]
 
@@ -72,7 +75,6 @@ def test_calibration_without_rows_is_refused(rows: Batch) -> None:
         calibration(Context(rows), NAMES, rows=0)
 
 
-@pytest.mark.exact_int8
 def test_filler_of_absent_rows_does_not_set_the_branch_ranges() -> None:
     # Means 1000 deviations from zero: a standardised filler 0 would stretch every scale a hundredfold.
     torch.manual_seed(0)
@@ -87,7 +89,6 @@ def quantised(model: Classifier, rows: Batch, **settings: object) -> tuple[Model
     return StaticInt8(**settings)(export(model.eval()), Context(rows, "multiclass"))  # type: ignore[arg-type]
 
 
-@pytest.mark.exact_int8
 def test_zeros_that_encoders_read_set_the_branch_ranges() -> None:
     # Means 5 deviations from zero: ranges of measured rows alone would cut off what stands in for absent ones.
     torch.manual_seed(0)
@@ -99,7 +100,6 @@ def test_zeros_that_encoders_read_set_the_branch_ranges() -> None:
 
 
 @pytest.mark.parametrize("name", ["knn", pytest.param("ridge", marks=pytest.mark.slow)])
-@pytest.mark.exact_int8
 def test_what_computes_absent_inputs_stays_float(name: str, rows: Batch) -> None:
     torch.manual_seed(0)
     model = Classifier({"fou": [12], "zer": [20], "mor": [4]}, 4, width=16, absent={"name": name})
@@ -131,7 +131,6 @@ def convolved() -> Model:
 
 
 @pytest.mark.parametrize(("activations", "zeros"), [("auto", np.uint8), ("unsigned", np.uint8), ("signed", np.int8)])
-@pytest.mark.exact_int8
 def test_convolutions_are_quantised_and_answers_stay(convolved: Model, activations: str, zeros: type) -> None:
     graph, evidence = StaticInt8(activations=activations)(convolved, Context(pictures(128)))  # type: ignore[arg-type]
     onnx.checker.check_model(graph, full_check=True)
@@ -176,6 +175,23 @@ def test_sums_are_rounded_between_convolutions_only() -> None:
     assert int8.evidence["int8_share"] == 1
 
 
+@pytest.mark.parametrize("how", ["signed", "unsigned", "dynamic"])
+def test_largest_bytes_multiply_exactly_on_every_processor(how: Literal["signed", "unsigned", "dynamic"]) -> None:
+    # x86 before VNNI adds two products of bytes in 16 bits: 255 * 127 twice is more than they hold.
+    weights = {"w": np.ones((64, 32), np.float32)}
+    graph = graph_of([("MatMul", "p", "x w", "y")], {"x": ["rows", 64]}, weights, "y")
+    ones = np.ones((8, 64), np.float32)
+    if how == "dynamic":
+        made = quantised_dynamically(graph)
+    else:
+        with Calibrated(graph, [{"x": ones}], activations=how, percentile=100) as calibrated:
+            made = calibrated.quantised()
+    assert int8_share(made, {"x": ones}) == 1
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": ones})
+    np.testing.assert_allclose(found, np.full((8, 32), 64.0), rtol=1e-5)
+
+
 def test_a_percentile_cuts_outliers_off_the_ranges(stages: Stages, context: Context) -> None:
     whole = stages[0]["int8"].model
     made, _ = StaticInt8(percentile=90.0)(stages[0]["onnx"].model, context)
@@ -199,7 +215,6 @@ def wordy() -> tuple[Classifier, Batch]:
     return model, Batch.of(inputs, torch.zeros(128)).with_present(torch.rand(128, 2, generator=draw) > 0.3)
 
 
-@pytest.mark.exact_int8
 def test_tables_of_embeddings_become_int8_and_answers_stay() -> None:
     model, rows = wordy()
     graph, evidence = quantised(model, rows)
@@ -226,7 +241,6 @@ def hurt() -> tuple[Classifier, Batch]:
     return model, rows
 
 
-@pytest.mark.exact_int8
 def test_sensitive_layers_stay_float_until_the_budget_holds() -> None:
     model, rows = hurt()
     _, without = quantised(model, rows)
@@ -244,7 +258,6 @@ def test_sensitive_layers_stay_float_until_the_budget_holds() -> None:
     assert evidence["int8_share"] == 0.6
 
 
-@pytest.mark.exact_int8
 def test_the_model_card_says_which_branch_and_layer_int8_hurts(tmp_path: Path) -> None:
     model, rows = hurt()
     passes = {"graph": {"name": "onnx"}, "int8": {"name": "static_int8", "budget": 0.05}}
