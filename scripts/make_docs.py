@@ -25,6 +25,9 @@ for _folder in (ROOT, ROOT / "scripts"):  # the script runs from a checkout, ins
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
+import page_figures  # noqa: E402
+import page_values  # noqa: E402
+
 from kd.errors import KDError, RecordError  # noqa: E402
 from kd.registry import Registry  # noqa: E402
 
@@ -90,14 +93,14 @@ def run_documents(root: Path, *, write: bool) -> int:
 
 def pictures(text: str, root: Path, *, write: bool) -> list[str]:
     """Draw the pictures of a document that show other records than those there are; return their markers."""
-    from page_figures import KINDS, picture
-
     from kd.record import write_atomic
 
     found = []
-    named = dict.fromkeys(m[2] for m in MARKER.finditer(text) if m[2].partition(":")[0] in KINDS and not m[1])
+    named = dict.fromkeys(
+        m[2] for m in MARKER.finditer(text) if m[2].partition(":")[0] in page_figures.KINDS and not m[1]
+    )
     for marker in named:
-        shown = picture(marker, root)
+        shown = page_figures.picture(marker, root)
         if not shown.stale:
             continue
         found.append(marker)
@@ -196,9 +199,7 @@ class Place(NamedTuple):
         Raises:
             RecordError: it is not there.
         """
-        from page_figures import committed
-
-        return committed(self.marker, self.root, file, fix)
+        return page_figures.committed(self.marker, self.root, file, fix)
 
 
 def words(place: Place) -> str:
@@ -207,19 +208,9 @@ def words(place: Place) -> str:
     return "\n>\n".join(f"> {line}" for line in json.loads(path.read_text()))
 
 
-def within_pages(place: Place) -> str:
-    """Return a number within a sentence, or a table of a few methods."""
-    import page_values
-
-    make = {"value": page_values.value, "scores": page_values.scores_table, "cost": page_values.cost_table}
-    return make[place.kind](place.name, place.root)
-
-
 def pictured(place: Place) -> str:
     """Return the line that shows a picture."""
-    from page_figures import picture
-
-    return picture(place.marker, place.root).markdown(place.folder)
+    return page_figures.picture(place.marker, place.root).markdown(place.folder)
 
 
 def registry_table(name: str) -> str:
@@ -340,9 +331,12 @@ MAKERS: dict[str, tuple[Callable[[Place], str], Sequence[str]]] = {
     "figure": (pictured, ["RECORD/AXIS/complete/NODES"]),
     "heat": (pictured, ["RECORD/AXIS&AXIS/complete/NODE", "RECORD/subsets/NODES"]),
     "graph": (pictured, ["CONFIG/NODE"]),
-    "scores": (within_pages, ["RECORD/AXIS/complete/NODES"]),
-    "cost": (within_pages, ["RECORD/AXIS/NODES"]),
-    "value": (within_pages, ["RECORD/bound", "RECORD/claims/NAME", "RECORD/NODE/complete/SETTING"]),
+    "scores": (lambda place: page_values.scores_table(place.name, place.root), ["RECORD/AXIS/complete/NODES"]),
+    "cost": (lambda place: page_values.cost_table(place.name, place.root), ["RECORD/AXIS/NODES"]),
+    "value": (
+        lambda place: page_values.value(place.name, place.root),
+        ["RECORD/bound", "RECORD/claims/NAME", "RECORD/NODE/complete/SETTING"],
+    ),
     "cards": (cards, ["objectives/NAMES", "weightings/NAMES"]),
 }
 """What makes each kind of marked place, and how its name is spelt: capitals stand for a name."""
